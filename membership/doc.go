@@ -1,0 +1,2 @@
+// Package membership knows who is in the cluster.
+package membership

@@ -1,0 +1,102 @@
+package membership
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// State is what the cluster makes of a member, in the words that users see.
+type State string
+
+// The states of a member. A learner is Joining or Syncing; all others count for N.
+const (
+	Joining  State = "joining"  // has reached nobody yet
+	Syncing  State = "syncing"  // catches up; does not count yet
+	Alive    State = "alive"    // gossips and answers
+	Suspect  State = "suspect"  // gossips, but does not answer
+	Failed   State = "failed"   // neither; expected back
+	Stopped  State = "stopped"  // ended in good order; expected back
+	Draining State = "draining" // alive, about to stop: choose others for clients
+)
+
+// Member is what this node knows of one node.
+type Member struct {
+	// ID is the node id, 32 lower-case hexadecimal digits; Name is for people, not unique.
+	ID, Name string
+	// Address is HOST:PORT, where the member is curled, joined and talked to.
+	Address string
+	// Version is the release it runs.
+	Version string
+	State   State
+	// Since is when it entered State, as seen here.
+	Since time.Time
+	// Counted: it is in the roster in force and counts for N.
+	Counted bool
+	// Live: requests may be sent to it. True for self.
+	Live bool
+	// Synced: it says that it has all that it should have.
+	Synced bool
+}
+
+// Snapshot is the cluster as this node sees it at one moment. It is immutable and shared.
+type Snapshot struct {
+	// Cluster is the cluster's name, ClusterID the random id given at its founding, empty
+	// while this node is joining.
+	Cluster, ClusterID string
+	// Self is this node's id.
+	Self string
+	// Members are all nodes known, self included, ascending by id: the roster's and learners.
+	Members []Member
+	// Rosters are the roster in force and the ones proposed against it, each a list of node
+	// ids, ascending; empty while this node is joining.
+	Rosters [][]string
+}
+
+// Joined reports whether this node belongs to a cluster, be it of one.
+func (s *Snapshot) Joined() bool { return len(s.Rosters) > 0 }
+
+// Known returns N, the number of members that should exist: 1 while joining.
+func (s *Snapshot) Known() int {
+	if !s.Joined() {
+		return 1
+	}
+	return len(s.Rosters[0])
+}
+
+// Member returns the member with the given id.
+func (s *Snapshot) Member(id string) (Member, bool) {
+	for _, m := range s.Members {
+		if m.ID == id {
+			return m, true
+		}
+	}
+	return Member{}, false
+}
+
+var (
+	// ErrUnknownMember is returned by Forget for a name or id that nobody has.
+	ErrUnknownMember = errors.New("no such member")
+	// ErrMemberAlive is returned by Forget for a member that is alive.
+	ErrMemberAlive = errors.New("member is alive")
+	// ErrNoMajority is returned by changes of the roster that a majority did not accept in
+	// time. The change may still take effect later.
+	ErrNoMajority = errors.New("no majority of the members accepted the change")
+	// ErrRemoved is returned to, and about, a node that has left or was forgotten.
+	ErrRemoved = errors.New("node was removed from the cluster")
+	// ErrOtherCluster is returned to, and about, a node of another cluster.
+	ErrOtherCluster = errors.New("node belongs to another cluster")
+	// ErrTwin is returned to a process whose node id a live process at another address has.
+	ErrTwin = errors.New("another live process has the same node id")
+)
+
+// AmbiguousError is returned by Forget for a name that several members have.
+type AmbiguousError struct {
+	Name string
+	IDs  []string
+}
+
+func (e *AmbiguousError) Error() string {
+	return fmt.Sprintf("%d members have the name %s: %s", len(e.IDs), e.Name, strings.Join(e.IDs, ", "))
+}

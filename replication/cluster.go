@@ -1,0 +1,84 @@
+package replication
+
+import (
+	"context"
+	"time"
+
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// Members tells who the replicas are at this moment. Safe for concurrent use; View is cheap
+// enough to be called for every request and every answer.
+type Members interface {
+	View() *View
+
+	// Failed reports that a request to a node got no answer: err says why. Answered reports
+	// that one did. They are the evidence by which View().Members change from live to not.
+	Failed(id string, err error)
+	Answered(id string)
+}
+
+// View is who takes part, at one moment. A View is immutable and shared.
+type View struct {
+	// Self is the id of this node.
+	Self string
+	// Members are the nodes known, self included, ascending by id: those of the rosters and
+	// learners.
+	Members []Member
+	// Rosters are the sets of node ids that must all give a quorum, each ascending: first the
+	// roster in force, then those proposed against it whose fate is not known here. While a
+	// change of the roster is under way a level counts only if it is met in the old and in the
+	// new one, so that no two sides of a split can both pass. Empty: this node has not joined
+	// a cluster yet and serves level one alone, from itself.
+	Rosters [][]string
+}
+
+// Member is one node of a View.
+type Member struct {
+	// ID is the node id, 32 lower-case hexadecimal digits.
+	ID string
+	// Name is for people.
+	Name string
+	// Live: gossip holds the node for alive or suspect, and it answers requests. Self is
+	// always live.
+	Live bool
+	// Synced: the node has all that it should have, so that it counts for reads.
+	Synced bool
+}
+
+// Peers carries requests to other nodes. A call ends when ctx does, at the latest.
+//
+// Whatever the answering node knows about the roster is part of Members.View by the time a
+// call returns, and timestamps in the answer were shown to the local clock. So a coordinator
+// that looks at the view after each answer cannot miss that a majority moved on to another
+// roster.
+//
+// An error means that no answer was had or that it made no sense. Safe for concurrent use.
+type Peers interface {
+	// Write gives records to node id and returns its outcomes, as Store.Apply does there.
+	Write(ctx context.Context, id string, records []Record) ([]Outcome, error)
+	// Lookup returns the meta data that node id has for key. ErrNotFound and ErrDamaged are
+	// those of its store.
+	Lookup(ctx context.Context, id, key string) (Meta, error)
+	// Fetch returns the record that node id has for key. Errors as for Lookup.
+	Fetch(ctx context.Context, id, key string) (Record, error)
+	// Exchange tells node id about this node and returns what it tells.
+	Exchange(ctx context.Context, id string, mine Status) (Status, error)
+}
+
+// Status is what nodes tell each other about themselves in an exchange.
+type Status struct {
+	// Origin is the number the node's process drew at its start.
+	Origin uint64
+	// Clock is the highest timestamp the node issued or observed.
+	Clock version.Timestamp
+	// Wall is the node's wall clock when it answered or asked.
+	Wall time.Time
+	// Keys is the number of live keys.
+	Keys uint64
+	// SeenHash is the hash of the node's seen set.
+	SeenHash uint64
+	// Seen is the node's seen set, or nil if the other side's hash is the same.
+	Seen *seen.Set
+}

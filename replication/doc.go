@@ -1,0 +1,2 @@
+// Package replication decides what a replicated write or read means.
+package replication

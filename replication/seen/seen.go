@@ -1,0 +1,210 @@
+package seen
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// Set is a set of dots. The zero Set is empty and ready to use. Not safe for concurrent use
+// while one of the uses changes it.
+type Set struct {
+	origins map[uint64]run
+	hash    uint64 // Invariant: XOR of runHash over origins
+}
+
+// run is the set of counters of one origin: 1..base and the spans beyond.
+// A run is immutable once it is in a Set, so that Clone shares it.
+type run struct {
+	base  uint64
+	spans []span // Invariant: ascending, disjoint, not touching each other nor base
+}
+
+// span is the counters from first to last, both included.
+type span struct{ first, last uint64 }
+
+// Add puts d into s and reports whether it was new. The zero counter names no write and is
+// never added.
+func (s *Set) Add(d version.Dot) bool {
+	if d.Counter == 0 || s.Has(d) {
+		return false
+	}
+	s.put(d.Origin, s.origins[d.Origin].with(span{d.Counter, d.Counter}))
+	return true
+}
+
+// Has reports whether d is in s.
+func (s *Set) Has(d version.Dot) bool { return s.origins[d.Origin].has(d.Counter) }
+
+// Union puts all dots of t into s. t is not changed and nothing of it is shared for writing.
+func (s *Set) Union(t *Set) {
+	for origin, theirs := range t.origins {
+		ours, known := s.origins[origin]
+		if !known {
+			s.put(origin, theirs)
+			continue
+		}
+		merged := ours
+		for _, sp := range theirs.all() {
+			merged = merged.with(sp)
+		}
+		s.put(origin, merged)
+	}
+}
+
+// Missing returns how many dots of s are not in t.
+func (s *Set) Missing(t *Set) uint64 {
+	var missing uint64
+	for origin, ours := range s.origins {
+		missing += ours.missing(t.origins[origin])
+	}
+	return missing
+}
+
+// Last returns the highest counter of origin in s, 0 if there is none.
+func (s *Set) Last(origin uint64) uint64 {
+	r := s.origins[origin]
+	if len(r.spans) > 0 {
+		return r.spans[len(r.spans)-1].last
+	}
+	return r.base
+}
+
+// Origins returns the origins of s in ascending order.
+func (s *Set) Origins() []uint64 { return slices.Sorted(maps.Keys(s.origins)) }
+
+// Counters returns the counters of origin in s as text, such as "1-17,20"; empty if there are
+// none. [ParseCounters] reads it.
+func (s *Set) Counters(origin uint64) string {
+	var b []byte
+	for i, sp := range s.origins[origin].all() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, sp.first, 10)
+		if sp.last > sp.first {
+			b = append(b, '-')
+			b = strconv.AppendUint(b, sp.last, 10)
+		}
+	}
+	return string(b)
+}
+
+// String returns s as text for people: one "origin:counters" per origin, origins in
+// hexadecimal, separated by blanks.
+func (s *Set) String() string {
+	var parts []string
+	for _, origin := range s.Origins() {
+		parts = append(parts, strconv.FormatUint(origin, 16)+":"+s.Counters(origin))
+	}
+	return strings.Join(parts, " ")
+}
+
+// Clone returns a copy of s that changes independently.
+func (s *Set) Clone() *Set { return &Set{origins: maps.Clone(s.origins), hash: s.hash} }
+
+// Equal reports whether s and t hold the same dots.
+func (s *Set) Equal(t *Set) bool {
+	return s.hash == t.hash && maps.EqualFunc(s.origins, t.origins, func(a, b run) bool {
+		return a.base == b.base && slices.Equal(a.spans, b.spans)
+	})
+}
+
+// Hash returns a number that equal sets share and others do not, but by a chance of 2^-64 or
+// by intent: it is no defence against somebody who chooses the dots.
+func (s *Set) Hash() uint64 { return s.hash }
+
+func (s *Set) put(origin uint64, r run) {
+	if s.origins == nil {
+		s.origins = make(map[uint64]run)
+	}
+	if old, known := s.origins[origin]; known {
+		s.hash ^= old.hash(origin)
+	}
+	s.origins[origin] = r
+	s.hash ^= r.hash(origin)
+}
+
+func (r run) has(counter uint64) bool {
+	if counter <= r.base {
+		return counter > 0
+	}
+	i, _ := slices.BinarySearchFunc(r.spans, counter, func(s span, c uint64) int {
+		if s.last < c {
+			return -1
+		}
+		return 1
+	})
+	return i < len(r.spans) && r.spans[i].first <= counter
+}
+
+// all returns the counters of r as ascending spans, base included.
+func (r run) all() []span {
+	if r.base == 0 {
+		return r.spans
+	}
+	return append([]span{{1, r.base}}, r.spans...)
+}
+
+// with returns r with the counters of add, which is not empty and starts at 1 or above.
+func (r run) with(add span) run {
+	if add.last <= r.base {
+		return r
+	}
+	if len(r.spans) == 0 && add.first-1 <= r.base {
+		return run{base: add.last} // the ordinary case: the next write of this origin
+	}
+	spans := make([]span, 0, len(r.spans)+1)
+	i := 0
+	for ; i < len(r.spans) && r.spans[i].last < add.first-1; i++ {
+		spans = append(spans, r.spans[i])
+	}
+	for ; i < len(r.spans) && r.spans[i].first-1 <= add.last; i++ {
+		add = span{min(add.first, r.spans[i].first), max(add.last, r.spans[i].last)}
+	}
+	spans = append(append(spans, add), r.spans[i:]...)
+	if spans[0].first-1 <= r.base {
+		return run{base: spans[0].last, spans: spans[1:]}
+	}
+	return run{base: r.base, spans: spans}
+}
+
+// missing returns how many counters of r are not in t.
+func (r run) missing(t run) uint64 {
+	var total uint64
+	theirs := t.all()
+	for _, ours := range r.all() {
+		total += ours.last - ours.first + 1
+		for len(theirs) > 0 && theirs[0].last < ours.first {
+			theirs = theirs[1:]
+		}
+		for _, sp := range theirs {
+			if sp.first > ours.last {
+				break
+			}
+			total -= min(sp.last, ours.last) - max(sp.first, ours.first) + 1
+		}
+	}
+	return total
+}
+
+// hash mixes origin and counters with the finalizer of SplitMix64 (Steele et al., 2014).
+func (r run) hash(origin uint64) uint64 {
+	h := mix(origin)
+	h = mix(h ^ r.base)
+	for _, sp := range r.spans {
+		h = mix(h ^ sp.first)
+		h = mix(h ^ sp.last)
+	}
+	return h
+}
+
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

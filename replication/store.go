@@ -1,0 +1,58 @@
+package replication
+
+import (
+	"iter"
+
+	"github.com/protocol7/snakes/replication/seen"
+)
+
+// Store keeps one record per key and the set of dots that this node has seen, durably.
+// Package storetest has the suite that every Store must pass and a Store in memory.
+//
+// Only durable things can be read from a Store: a record, a version or a dot is told once it
+// would survive a power cut, not before. All methods are safe for concurrent use.
+type Store interface {
+	// Apply stores each record unless the key's current version is as new or newer, marks its
+	// dot as seen either way, and returns one outcome per record, in order. When it returns,
+	// all that the outcomes tell is durable. It waits for the disk and keeps no reference to
+	// the records' bytes. Keys must be valid and versions not zero.
+	//
+	// The version of a key never goes down (invariant I1).
+	Apply(records []Record) []Outcome
+
+	// Lookup returns the meta data of the key's current record, tombstones included.
+	// ErrNotFound: there is none. ErrDamaged: it is there but known to be damaged.
+	Lookup(key string) (Meta, error)
+
+	// Get returns the key's current record, tombstones included, with its checksum verified.
+	// The caller owns the value. ErrNotFound and ErrDamaged as for Lookup.
+	Get(key string) (Record, error)
+
+	// Seen returns a copy of the set of dots that were applied or discarded here.
+	Seen() *seen.Set
+
+	// SeenHash returns Seen().Hash() without copying.
+	SeenHash() uint64
+
+	// Len returns the number of live keys, tombstones excluded.
+	Len() int
+
+	// Scan yields keys above after with their meta data in ascending order of key, tombstones
+	// included and damaged records left out, as of some time during the scan. The consumer
+	// may be slow and may call the store.
+	Scan(after string) iter.Seq2[string, Meta]
+
+	// Writable returns nil, or why the store accepts no writes: an error that wraps
+	// ErrReadOnly or ErrDiskFull.
+	Writable() error
+}
+
+// Outcome is what became of one record given to Store.Apply.
+type Outcome struct {
+	// Current is the version of the key after Apply: the record's own if it was stored or had
+	// been before, a higher one if the record was superseded.
+	Current Meta
+	// Err is nil, or why the record was neither stored nor its dot marked: ErrReadOnly,
+	// ErrDiskFull, or another error of the disk. Current is then meaningless.
+	Err error
+}
