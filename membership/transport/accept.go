@@ -1,0 +1,201 @@
+package transport
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	gossipByte = 0xF4 // memberlist's type byte of a label header
+	tlsByte    = 0x16 // content type of a TLS handshake record, RFC 8446 section 5.1
+)
+
+// acceptAll gives every connection that accept returns a goroutine of its own, until accept returns
+// net.ErrClosed.
+func (t *Transport) acceptAll(ctx context.Context, accept func() (*net.TCPConn, error)) {
+	var pause pause
+	for {
+		tcp, err := accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			t.counts.acceptErrors.Add(1)
+			t.logger.Warn("connection not accepted", "error", err)
+			pause.wait(ctx.Done())
+			continue
+		}
+		pause.reset()
+		unclaimed, end := context.WithCancel(ctx)
+		place, crowded := t.unclaimed.add(end)
+		if crowded {
+			t.counts.crowded.Add(1)
+		}
+		t.connections.Go(func() {
+			defer end()
+			defer t.unclaimed.remove(place)
+			t.deliver(unclaimed, tcp)
+		})
+	}
+}
+
+// deliver reads the first byte of tcp and waits until the owner that it names has claimed tcp. If there is none,
+// or ctx ends first, it closes tcp.
+func (t *Transport) deliver(ctx context.Context, tcp *net.TCPConn) {
+	closed := make(chan struct{})
+	closeAtEnd := context.AfterFunc(ctx, func() {
+		_ = tcp.Close() // unblocks the read below
+		close(closed)
+	})
+	first, err := firstByte(tcp, t.cfg.SniffTimeout)
+	if !closeAtEnd() {
+		<-closed
+		return
+	}
+	remote := tcp.RemoteAddr().(*net.TCPAddr)
+	var to *owner
+	switch {
+	case err != nil:
+		t.counts.silent.Add(1)
+		t.logger.Debug("silent connection closed", "remote", remote, "error", err)
+	case first == gossipByte:
+		if t.cfg.Allow(unmap(remote.AddrPort())) {
+			to = t.gossip
+		}
+	case first == tlsByte, 'A' <= first && first <= 'Z':
+		to = t.requests
+	default:
+		t.counts.unknown.Add(1)
+		t.logger.Debug("connection of unknown kind closed", "remote", remote, "first_byte", first)
+	}
+	if to == nil || !to.offer(ctx, newConn(tcp, first)) {
+		_ = tcp.Close() // nothing was written to it
+	}
+}
+
+// firstByte reads one byte within timeout and leaves tcp without a deadline.
+func firstByte(tcp *net.TCPConn, timeout time.Duration) (byte, error) {
+	if err := tcp.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return 0, err
+	}
+	var first [1]byte
+	if _, err := tcp.Read(first[:]); err != nil {
+		return 0, err
+	}
+	return first[0], tcp.SetReadDeadline(time.Time{})
+}
+
+// unclaimed holds what ends the wait of each unclaimed connection, oldest first.
+// Invariant: it never holds more than limit.
+type unclaimed struct {
+	limit int
+
+	mu    sync.Mutex
+	byAge list.List // of context.CancelFunc; guarded by mu
+}
+
+// add enters a connection and reports whether the oldest had to go for it.
+func (u *unclaimed) add(end context.CancelFunc) (place *list.Element, crowded bool) {
+	u.mu.Lock()
+	var endOldest context.CancelFunc
+	if u.byAge.Len() >= u.limit {
+		endOldest = u.byAge.Remove(u.byAge.Front()).(context.CancelFunc)
+	}
+	place = u.byAge.PushBack(end)
+	u.mu.Unlock()
+	if endOldest != nil {
+		endOldest()
+	}
+	return place, endOldest != nil
+}
+
+// remove takes out the connection at place, unless it had to go already.
+func (u *unclaimed) remove(place *list.Element) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.byAge.Remove(place)
+}
+
+// pause is the time to wait between failures in a row: 5 ms, doubled each time up to 1 s.
+type pause time.Duration
+
+func (p *pause) reset() { *p = 0 }
+
+// wait blocks for the pause or until done is closed.
+func (p *pause) wait(done <-chan struct{}) {
+	*p = min(max(*p*2, pause(5*time.Millisecond)), pause(time.Second))
+	timer := time.NewTimer(time.Duration(*p))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-done:
+	}
+}
+
+// owner claims the connections of one kind, until it has ended.
+type owner struct {
+	conns   chan net.Conn
+	ended   chan struct{}
+	end     func() // closes ended, once
+	claimed atomic.Uint64
+}
+
+func newOwner() *owner {
+	o := &owner{conns: make(chan net.Conn), ended: make(chan struct{})}
+	o.end = sync.OnceFunc(func() { close(o.ended) })
+	return o
+}
+
+func (o *owner) hasEnded() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// offer waits until conn is claimed, and reports false if o or ctx ended before that.
+func (o *owner) offer(ctx context.Context, conn net.Conn) bool {
+	if o.hasEnded() {
+		return false
+	}
+	select {
+	case o.conns <- conn:
+		o.claimed.Add(1)
+		return true
+	case <-o.ended:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// listener is an owner's connections as a net.Listener.
+type listener struct {
+	*owner
+	addr net.Addr
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	if !l.hasEnded() {
+		select {
+		case conn := <-l.conns:
+			return conn, nil
+		case <-l.ended:
+		}
+	}
+	return nil, &net.OpError{Op: "accept", Net: l.addr.Network(), Addr: l.addr, Err: net.ErrClosed}
+}
+
+func (l listener) Close() error {
+	l.end()
+	return nil
+}
+
+func (l listener) Addr() net.Addr { return l.addr }
