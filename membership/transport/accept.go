@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,6 +102,11 @@ type unclaimed struct {
 
 // add enters a connection and reports whether the oldest had to go for it.
 func (u *unclaimed) add(end context.CancelFunc) (place *list.Element, crowded bool) {
+	if u.full() {
+		// After a burst of connections, those that have spoken may not have had the processor yet to
+		// get out of the way.
+		runtime.Gosched()
+	}
 	u.mu.Lock()
 	var endOldest context.CancelFunc
 	if u.byAge.Len() >= u.limit {
@@ -112,6 +118,12 @@ func (u *unclaimed) add(end context.CancelFunc) (place *list.Element, crowded bo
 		endOldest()
 	}
 	return place, endOldest != nil
+}
+
+func (u *unclaimed) full() bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.byAge.Len() >= u.limit
 }
 
 // remove takes out the connection at place, unless it had to go already.

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -88,9 +90,7 @@ func TestIdleConnectionsBlockNobody(t *testing.T) {
 	if got := tr.Stats().Crowded; got < 200-32 {
 		t.Errorf("crowded: got %d, want at least %d", got, 200-32)
 	}
-	tr.unclaimed.mu.Lock()
-	defer tr.unclaimed.mu.Unlock()
-	if got := tr.unclaimed.byAge.Len(); got > 32 {
+	if got := waiting(tr); got > 32 {
 		t.Errorf("unclaimed connections: got %d, want at most 32", got)
 	}
 }
@@ -125,6 +125,38 @@ func TestBurstOfClientsIsServedInFull(t *testing.T) {
 		})
 	}
 	clients.Wait()
+	eventually(t, "no connection is unclaimed", func() bool { return waiting(tr) == 0 })
+	if got := tr.Stats(); got.Crowded != 0 || got.Requests != 300 {
+		t.Errorf("got %+v, want 300 requests and none crowded out", got)
+	}
+}
+
+func TestOfferEndsWithItsOwnerOrItsContext(t *testing.T) {
+	ends := map[string]func(*owner, context.CancelFunc){
+		"owner":   func(o *owner, _ context.CancelFunc) { o.end() },
+		"context": func(_ *owner, cancel context.CancelFunc) { cancel() },
+	}
+	for name, end := range ends {
+		synctest.Test(t, func(t *testing.T) {
+			o := newOwner()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			offered := make(chan bool, 1)
+			go func() { offered <- o.offer(ctx, nil) }()
+			synctest.Wait() // until it waits for a claim
+			end(o, cancel)
+			synctest.Wait()
+			select {
+			case claimed := <-offered:
+				if claimed {
+					t.Errorf("%s ended: offer reports a claim", name)
+				}
+			default:
+				t.Errorf("%s ended: offer still waits", name)
+				<-o.conns
+			}
+		})
+	}
 }
 
 func TestRequestSentInPiecesIsAnswered(t *testing.T) {

@@ -156,6 +156,35 @@ func TestAllowCutsGossipBothWays(t *testing.T) {
 	eventually(t, "a knows b again", func() bool { return first.NumMembers() == 2 })
 }
 
+func TestAllowLosesPacketsInEachDirection(t *testing.T) {
+	near, far, cut := listen(t, Config{}), listen(t, Config{}), netip.AddrPort{}
+	picky := listen(t, Config{Allow: func(remote netip.AddrPort) bool { return remote != cut }})
+	cut = far.Addr() // before the first packet
+	send := func(from, to *Transport, content string) {
+		t.Helper()
+		if _, err := from.WriteTo([]byte("\xf4"+content), to.Addr().String()); err != nil {
+			t.Fatalf("packet that may get lost: %v", err)
+		}
+	}
+	wantNext := func(tr *Transport, want string) {
+		t.Helper()
+		select {
+		case p := <-tr.PacketCh():
+			if got := string(p.Buf[1:]); got != want {
+				t.Errorf("next packet: got %q, want %q", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("no packet in %v, want %q", patience, want)
+		}
+	}
+	send(far, picky, "refused when received")
+	send(near, picky, "received")
+	wantNext(picky, "received")
+	send(picky, far, "refused when sent")
+	send(near, far, "sent")
+	wantNext(far, "sent")
+}
+
 func TestStreamThatAllowRefusesIsClosed(t *testing.T) {
 	tr := listen(t, Config{Allow: func(netip.AddrPort) bool { return false }})
 	serve(t, tr, "here")

@@ -79,6 +79,13 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// waiting returns how many connections are unclaimed.
+func waiting(tr *Transport) int {
+	tr.unclaimed.mu.Lock()
+	defer tr.unclaimed.mu.Unlock()
+	return tr.unclaimed.byAge.Len()
+}
+
 // accept claims the next request connection.
 func accept(t *testing.T, l net.Listener) net.Conn {
 	t.Helper()
@@ -235,18 +242,14 @@ func TestBadConfigIsRefusedWithAllItsProblems(t *testing.T) {
 
 func TestCloseEndsEverythingOnce(t *testing.T) {
 	existing := goleak.IgnoreCurrent()
-	tr := listen(t, Config{})
+	tr := listen(t, Config{SniffTimeout: time.Hour})
 	silent := dial(t, tr, "")
 	request := dial(t, tr, "GET / HTTP/1.1\r\n")
 	stream := dial(t, tr, "\xf4\x01x")
 	if _, err := tr.WriteTo([]byte{gossipByte}, tr.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "three connections wait to be claimed", func() bool {
-		tr.unclaimed.mu.Lock()
-		defer tr.unclaimed.mu.Unlock()
-		return tr.unclaimed.byAge.Len() == 3
-	})
+	eventually(t, "three connections wait to be claimed", func() bool { return waiting(tr) == 3 })
 
 	var closing sync.WaitGroup
 	for range 4 {
@@ -257,6 +260,9 @@ func TestCloseEndsEverythingOnce(t *testing.T) {
 		})
 	}
 	closing.Wait()
+	if got := waiting(tr); got != 0 {
+		t.Errorf("unclaimed connections after Close: got %d, want 0", got)
+	}
 	if err := tr.Shutdown(); err != nil {
 		t.Errorf("Shutdown after Close: %v", err)
 	}

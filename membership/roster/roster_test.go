@@ -1,0 +1,73 @@
+package roster_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/protocol7/snakes/membership/roster"
+)
+
+// id returns a node id that is easy to tell apart.
+func id(n int) string { return fmt.Sprintf("%032x", n) }
+
+func with(t *testing.T, r roster.Roster, changes ...roster.Change) roster.Roster {
+	t.Helper()
+	for _, c := range changes {
+		next, err := r.With(c)
+		if err != nil {
+			t.Fatalf("%v with %v: %v", r, c, err)
+		}
+		r = next
+	}
+	return r
+}
+
+func TestMembersAreAddedAndNotRemoved(t *testing.T) {
+	r := with(t, roster.Found(id(1)),
+		roster.Change{Add: id(3)}, roster.Change{Add: id(2)}, roster.Change{Remove: id(1)}, roster.Change{Add: id(4), Remove: id(3)})
+	if got, want := r.Members(), []string{id(2), id(4)}; !slices.Equal(got, want) {
+		t.Errorf("members: got %v, want %v", got, want)
+	}
+	if !r.HasRemoved(id(1)) || r.Has(id(1)) || !r.Has(id(4)) {
+		t.Errorf("%v: has and removed disagree with its members", r)
+	}
+}
+
+func TestARemovedIDNeverReturns(t *testing.T) {
+	r := with(t, roster.Found(id(1)), roster.Change{Add: id(2)}, roster.Change{Remove: id(2)})
+	for _, c := range []roster.Change{{Add: id(2)}, {Add: id(2), Remove: id(1)}, {Add: id(1)}, {Remove: id(2)}, {Remove: id(9)}, {}} {
+		if next, err := r.With(c); !errors.Is(err, roster.ErrBadChange) {
+			t.Errorf("%+v: got %v, %v, want ErrBadChange", c, next, err)
+		}
+	}
+}
+
+func TestHashTellsRostersApart(t *testing.T) {
+	base := roster.Found(id(1))
+	rosters := []roster.Roster{
+		base, roster.Found(id(1)),
+		with(t, base, roster.Change{Add: id(2)}),
+		with(t, base, roster.Change{Add: id(2)}, roster.Change{Remove: id(2)}),
+		with(t, base, roster.Change{Add: id(2), Remove: id(1)}),
+	}
+	for i, a := range rosters {
+		for j, b := range rosters {
+			if got, want := a.Hash() == b.Hash(), i == j; got != want {
+				t.Errorf("rosters %d and %d: same hash %v, want %v", i, j, got, want)
+			}
+		}
+	}
+}
+
+func TestContainsIsTheOrderOfTheChain(t *testing.T) {
+	first := roster.Found(id(1))
+	second := with(t, first, roster.Change{Add: id(2)})
+	if !second.Contains(first) || first.Contains(second) || !first.Contains(first) {
+		t.Errorf("a roster must contain itself and those before it, and no others")
+	}
+	if roster.Found(id(1)).Contains(first) {
+		t.Errorf("a roster contains one of another cluster")
+	}
+}
