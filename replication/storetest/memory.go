@@ -1,0 +1,163 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+)
+
+// Memory is a Store in memory. The zero Memory is empty and ready to use.
+type Memory struct {
+	// BeforeApply, unless nil, is called at the start of every Apply with its records. It may
+	// block, which parks that Apply and no other call. It is set before the first use.
+	BeforeApply func(records []replication.Record)
+
+	mu      sync.Mutex // guards the fields below
+	records map[string]replication.Record
+	damaged map[string]bool
+	seen    seen.Set
+	fault   error
+}
+
+var _ replication.Store = (*Memory)(nil)
+
+// FailWrites makes all writes fail with err from now on, and Writable return it. err wraps
+// replication.ErrReadOnly or replication.ErrDiskFull like that of any Store; nil makes
+// writes work again.
+func (m *Memory) FailWrites(err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.fault = err
+}
+
+// Damage makes the record of key damaged, whether there is one or not, until a record that is
+// at least as new is applied.
+func (m *Memory) Damage(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.damaged == nil {
+		m.damaged = make(map[string]bool)
+	}
+	m.damaged[key] = true
+}
+
+// Apply implements replication.Store.
+func (m *Memory) Apply(records []replication.Record) []replication.Outcome {
+	if m.BeforeApply != nil {
+		m.BeforeApply(records)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	outcomes := make([]replication.Outcome, len(records))
+	for i, r := range records {
+		outcomes[i] = m.apply(r)
+	}
+	return outcomes
+}
+
+func (m *Memory) apply(r replication.Record) replication.Outcome {
+	if err := replication.ValidKey(r.Key); err != nil {
+		return replication.Outcome{Err: err}
+	}
+	if m.fault != nil {
+		return replication.Outcome{Err: m.fault}
+	}
+	m.seen.Add(r.Version.Dot)
+	old, exists := m.records[r.Key]
+	newer := r.Version.Compare(old.Version)
+	if exists && (newer < 0 || newer == 0 && !m.damaged[r.Key]) {
+		return replication.Outcome{Current: old.Meta()}
+	}
+	if m.records == nil {
+		m.records = make(map[string]replication.Record)
+	}
+	r.Value = bytes.Clone(r.Value)
+	m.records[r.Key] = r
+	delete(m.damaged, r.Key)
+	return replication.Outcome{Current: r.Meta()}
+}
+
+// Lookup implements replication.Store.
+func (m *Memory) Lookup(key string) (replication.Meta, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.get(key)
+	return r.Meta(), err
+}
+
+// Get implements replication.Store.
+func (m *Memory) Get(key string) (replication.Record, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, err := m.get(key)
+	r.Value = bytes.Clone(r.Value)
+	return r, err
+}
+
+func (m *Memory) get(key string) (replication.Record, error) {
+	if m.damaged[key] {
+		return replication.Record{}, fmt.Errorf("%w: %s", replication.ErrDamaged, key)
+	}
+	r, exists := m.records[key]
+	if !exists {
+		return replication.Record{}, fmt.Errorf("%w: %s", replication.ErrNotFound, key)
+	}
+	return r, nil
+}
+
+// Seen implements replication.Store.
+func (m *Memory) Seen() *seen.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seen.Clone()
+}
+
+// SeenHash implements replication.Store.
+func (m *Memory) SeenHash() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seen.Hash()
+}
+
+// Len implements replication.Store.
+func (m *Memory) Len() int {
+	live := 0
+	for _, meta := range m.Scan("") {
+		if !meta.Deleted {
+			live++
+		}
+	}
+	return live
+}
+
+// Scan implements replication.Store.
+func (m *Memory) Scan(after string) iter.Seq2[string, replication.Meta] {
+	return func(yield func(string, replication.Meta) bool) {
+		metas := make(map[string]replication.Meta)
+		m.mu.Lock()
+		for key, r := range m.records {
+			if key > after && !m.damaged[key] {
+				metas[key] = r.Meta()
+			}
+		}
+		m.mu.Unlock()
+		for _, key := range slices.Sorted(maps.Keys(metas)) {
+			if !yield(key, metas[key]) {
+				return
+			}
+		}
+	}
+}
+
+// Writable implements replication.Store.
+func (m *Memory) Writable() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fault
+}
