@@ -202,7 +202,12 @@ func (n *Node) Restart() {
 // Freeze takes the processor from the process, as SIGSTOP does: its connections stay open and nothing answers.
 func (n *Node) Freeze() {
 	n.cluster.t.Helper()
-	if err := freeze(n.running("freeze").cmd.Process); err != nil {
+	p := n.running("freeze").cmd.Process
+	err := freeze(p)
+	if err == nil {
+		err = awaitFrozen(p)
+	}
+	if err != nil {
 		n.cluster.t.Fatalf("freeze %s: %v", n, err)
 	}
 }

@@ -1,0 +1,93 @@
+package test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/protocol7/snakes/test/cluster"
+)
+
+// refuses returns nil when the node refuses plain requests for want of a quorum and serves what one node can.
+func refuses(n *cluster.Node, key, value string) error {
+	_, putErr := n.Put("lonely", "never acknowledged").ExpectProblem(503, "quorum")
+	_, getErr := n.Get(key).ExpectProblem(503, "quorum")
+	return errors.Join(putErr, getErr, n.Get(key+"?r=1").Expect(200, value))
+}
+
+// No side of a split but that with the majority goes on (I7).
+func TestLoneNodeRefusesWhileTheOthersGoOn(t *testing.T) {
+	c := cluster.New(t, cluster.Options{Nodes: 3, Network: cluster.Namespaces})
+	c.Start()
+	lone := c.Node(0) // the seed
+	must(t, lone.Put("foo", "before").Expect(201))
+
+	c.Cut([]int{0}, []int{1, 2})
+	users := plainClients(c.Node(1), c.Node(2))
+	// From the first request on, before anybody has noticed.
+	must(t, refuses(lone, "foo", "before"))
+	must(t, c.Node(1).Put("foo", "during").Expect(201))
+	c.AwaitState(15*time.Second, "failed", lone, c.Node(1), c.Node(2))
+	users.finish(t)
+	c.AwaitState(15*time.Second, "failed", c.Node(1), lone)
+	c.AwaitState(15*time.Second, "failed", c.Node(2), lone)
+	must(t, refuses(lone, "foo", "before"))
+	problem, err := lone.Put("foo", "x").ExpectProblem(503, "quorum")
+	must(t, err)
+	if problem.Written != false {
+		t.Errorf("a node that knows itself alone says written %v, want false", problem.Written)
+	}
+	must(t, seesKnown(3, c.Nodes()...))
+	must(t, lone.Do("GET", "/-/ready", "").Expect(503))
+
+	c.Heal()
+	c.AwaitMembers(30 * time.Second)
+	must(t, lone.Get("foo").Expect(200, "during"))
+	must(t, lone.Put("foo", "after").Expect(201))
+}
+
+// memberlist forgets dead members after 30 s; the roster does not.
+func TestSplitOfMoreThanAMinuteHeals(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("takes more than a minute")
+	}
+	c := cluster.New(t, cluster.Options{Nodes: 3, Network: cluster.Namespaces})
+	c.Start()
+	must(t, c.Node(0).Put("foo", "before").Expect(201))
+	c.Cut([]int{0}, []int{1, 2})
+	round := 0
+	c.Throughout(65*time.Second, "one side serves, the other refuses, both count three", func() error {
+		round++
+		return errors.Join(
+			refuses(c.Node(0), "foo", "before"),
+			c.Node(1+round%2).Put("bar", fmt.Sprint(round)).Expect(201),
+			seesKnown(3, c.Nodes()...),
+		)
+	})
+	c.Heal()
+	healed := time.Now()
+	c.AwaitMembers(45 * time.Second)
+	t.Logf("all alive again %v after the end of the split", time.Since(healed).Round(time.Millisecond))
+	must(t, c.Node(0).Get("bar").Expect(200, fmt.Sprint(round)))
+	for _, n := range c.Nodes() {
+		must(t, n.Put("foo?w=all", "after").Expect(201))
+	}
+}
+
+func TestLearnerThatMeetsOnlyAMinorityIsNotCounted(t *testing.T) {
+	t.Parallel()
+	c := cluster.New(t, cluster.Options{Nodes: 3, Network: cluster.Namespaces})
+	c.Start()
+	c.Cut([]int{0}, []int{1, 2})
+	late := c.AddNode()
+	c.Cut([]int{3}, []int{1, 2})
+	late.Start("--join", c.Node(0).Addr())
+	c.Throughout(10*time.Second, "three members on every side", func() error {
+		_, err := late.Put("foo", "bar").ExpectProblem(503, "quorum", "not-ready")
+		return errors.Join(err, seesKnown(3, c.Node(0), c.Node(1), c.Node(2)))
+	})
+	c.Heal()
+	c.AwaitMembers(45 * time.Second)
+}
