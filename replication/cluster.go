@@ -2,6 +2,8 @@ package replication
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/protocol7/snakes/replication/seen"
@@ -32,6 +34,17 @@ type View struct {
 	// new one, so that no two sides of a split can both pass. Empty: this node has not joined
 	// a cluster yet and serves level one alone, from itself.
 	Rosters [][]string
+}
+
+// Member returns the member with the given id and whether it is known.
+func (v *View) Member(id string) (Member, bool) {
+	i, known := slices.BinarySearchFunc(v.Members, id, func(m Member, id string) int {
+		return strings.Compare(m.ID, id)
+	})
+	if !known {
+		return Member{}, false
+	}
+	return v.Members[i], true
 }
 
 // Member is one node of a View.

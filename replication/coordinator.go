@@ -1,0 +1,203 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// Defaults of Config and MonitorConfig.
+const (
+	DefaultTimeout          = 5 * time.Second
+	DefaultSilence          = 1 * time.Second
+	DefaultStragglerTimeout = 10 * time.Second
+)
+
+// Config is what a Coordinator works with. Zero durations, Now and Logger mean defaults; all
+// else is required.
+type Config struct {
+	// Store keeps this node's records.
+	Store Store
+	// Members tells who the replicas are, Peers carries requests to those that are not this
+	// node.
+	Members Members
+	Peers   Peers
+	// Clock stamps writes, Origin is the number that this process drew for their dots.
+	Clock  *version.Clock
+	Origin uint64
+	// Timeout is the longest wait for a level, 5 s by default. Lower, and slow replicas make
+	// requests fail; higher, and clients of an explicit level wait longer for a dead one.
+	Timeout time.Duration
+	// Silence is after how long without an answer a replica is reported to Members as failed
+	// and no longer waited for by default levels, 1 s by default and at most Timeout. Lower,
+	// and pauses of a peer cost its acknowledgement; higher, and the first requests after a
+	// peer froze take longer.
+	Silence time.Duration
+	// StragglerTimeout is how long a write goes on towards replicas that the reply did not
+	// wait for, 10 s by default and at least Timeout. What it cuts off is left to catch-up.
+	StragglerTimeout time.Duration
+	// Now reads the wall clock, the one that Clock reads; nil means time.Now.
+	Now func() time.Time
+	// Logger gets what replicas refuse; nil means none.
+	Logger hclog.Logger
+}
+
+// Validate returns all that is wrong with the configuration, joined, and changes nothing.
+func (cfg Config) Validate() error {
+	var errs []error
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	full := cfg.withDefaults()
+	require(cfg.Store != nil, "Store is missing")
+	require(cfg.Members != nil, "Members is missing")
+	require(cfg.Peers != nil, "Peers is missing")
+	require(cfg.Clock != nil, "Clock is missing")
+	require(cfg.Origin != 0, "Origin is 0, which no process draws")
+	require(full.Silence > 0, "Silence %v is not above 0", full.Silence)
+	require(full.Timeout >= full.Silence, "Timeout %v is below Silence %v", full.Timeout, full.Silence)
+	require(full.StragglerTimeout >= full.Timeout, "StragglerTimeout %v is below Timeout %v",
+		full.StragglerTimeout, full.Timeout)
+	return errors.Join(errs...)
+}
+
+func (cfg Config) withDefaults() Config {
+	orDefault := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	orDefault(&cfg.Timeout, DefaultTimeout)
+	orDefault(&cfg.Silence, DefaultSilence)
+	orDefault(&cfg.StragglerTimeout, DefaultStragglerTimeout)
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	return cfg
+}
+
+// Coordinator serves requests on behalf of all replicas. Safe for concurrent use.
+//
+// It starts goroutines for requests alone: one per replica asked. Those that a reply did not
+// wait for end by themselves within StragglerTimeout; Close waits for them.
+type Coordinator struct {
+	cfg     Config
+	replica *Replica
+	counter atomic.Uint64 // of the dot allotted last
+	turn    atomic.Uint32 // spreads reads over peers
+
+	running sync.WaitGroup // requests and the calls they started
+	mu      sync.Mutex     // guards closed, and running against Add after Wait
+	closed  bool
+}
+
+// New returns a coordinator, or all that is wrong with cfg.
+func New(cfg Config) (*Coordinator, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("coordinator configuration: %w", err)
+	}
+	cfg = cfg.withDefaults()
+	cfg.Logger = cfg.Logger.Named("replication")
+	c := &Coordinator{
+		cfg:     cfg,
+		replica: NewReplica(cfg.Store, cfg.Clock, cfg.Origin, cfg.Now),
+	}
+	// Not 0 if this origin wrote before: a dot must never name two writes.
+	c.counter.Store(cfg.Store.Seen().Last(cfg.Origin))
+	return c, nil
+}
+
+// Replica returns the storing side of this node, for the requests of peers.
+func (c *Coordinator) Replica() *Replica { return c.replica }
+
+// Close makes new calls fail with ErrClosed and waits until requests under way have ended and
+// stragglers too: at most StragglerTimeout, as long as peers and the own disk answer or fail
+// in theirs. Closing again just waits as well.
+func (c *Coordinator) Close() {
+	c.mu.Lock()
+	c.closed = true
+	c.mu.Unlock()
+	c.running.Wait()
+}
+
+// enter lets a request in; whoever was let in calls running.Done at the end.
+func (c *Coordinator) enter() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	c.running.Add(1)
+	return nil
+}
+
+// Writable returns nil, or why a Put at the default level would not pass now: an error that
+// wraps ErrNotReady, or a *QuorumError. It asks nobody.
+func (c *Coordinator) Writable() error {
+	r := c.newRequest(opPut, LevelDefault)
+	if err := c.cfg.Store.Writable(); err != nil {
+		r.part(r.self).fail(err)
+	}
+	return r.admitWrite()
+}
+
+// Readable returns nil, or why a Get at the default level would not pass now: an error that
+// wraps ErrNotReady, or a *QuorumError. It asks nobody.
+func (c *Coordinator) Readable() error { return c.newRequest(opGet, LevelDefault).admitRead() }
+
+// report tells Members what a call to a peer says about it. What its store says about a record
+// is an answer.
+func (c *Coordinator) report(id string, err error) {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
+		c.cfg.Members.Answered(id)
+		return
+	}
+	c.cfg.Members.Failed(id, err)
+}
+
+// give writes the one record in records to a replica and returns what it then has: the record
+// or something newer. It takes as long as the replica does, at most StragglerTimeout, and goes
+// on when ctx ends: a write that is on its way is not called back.
+func (c *Coordinator) give(ctx context.Context, self, id string, records []Record) (Meta, error) {
+	if id == self {
+		return accepted(c.replica.Write(records), records[0])
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.StragglerTimeout)
+	defer cancel()
+	outcomes, err := c.cfg.Peers.Write(ctx, id, records)
+	if err != nil {
+		c.report(id, err)
+		return Meta{}, err
+	}
+	held, err := accepted(outcomes, records[0])
+	if errors.Is(err, errNonsense) {
+		c.report(id, err)
+		return Meta{}, err
+	}
+	c.report(id, nil)
+	if err != nil {
+		c.cfg.Logger.Warn("replica refused a write", "node", id, "key", records[0].Key, "error", err)
+	}
+	return held, err
+}
+
+// accepted returns what a replica has after it was given one record.
+func accepted(outcomes []Outcome, record Record) (Meta, error) {
+	if len(outcomes) != 1 {
+		return Meta{}, fmt.Errorf("%w: %d outcomes for one record", errNonsense, len(outcomes))
+	}
+	current, err := outcomes[0].Current, outcomes[0].Err
+	if err == nil && current.Version.Compare(record.Version) < 0 {
+		return Meta{}, fmt.Errorf("%w: has %v after it was given %v", errNonsense, current.Version, record.Version)
+	}
+	return current, err
+}

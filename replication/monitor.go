@@ -1,0 +1,287 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication/seen"
+)
+
+const (
+	// DefaultInterval is the pace of a Monitor.
+	DefaultInterval = 1 * time.Second
+	// MaxSkew is how far the own clock may be from the median of the peers' clocks.
+	MaxSkew = 250 * time.Millisecond
+	// MaxSkewRTT is the longest round trip of an exchange that tells anything about clocks: the
+	// error of a sample is up to half of it.
+	MaxSkewRTT = 100 * time.Millisecond
+	// skewIntervals is for how many intervals a sample holds: a clock that was set right since
+	// must not be judged by what was seen before.
+	skewIntervals = 10
+)
+
+// MonitorConfig is what a Monitor works with. Zero durations and Logger mean defaults; all
+// else is required.
+type MonitorConfig struct {
+	// Replica is this node's.
+	Replica *Replica
+	Members Members
+	Peers   Peers
+	// Interval is the time between two exchanges with one peer, 1 s by default, give or take
+	// a quarter. Lower, and frozen peers are noticed and forgiven sooner, at more traffic.
+	Interval time.Duration
+	// Silence is how long one exchange may take, 1 s by default.
+	Silence time.Duration
+	// Logger gets what peers' clocks say about the own one; nil means none.
+	Logger hclog.Logger
+}
+
+// Validate returns all that is wrong with the configuration, joined, and changes nothing.
+func (cfg MonitorConfig) Validate() error {
+	var errs []error
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	require(cfg.Replica != nil, "Replica is missing")
+	require(cfg.Members != nil, "Members is missing")
+	require(cfg.Peers != nil, "Peers is missing")
+	require(cfg.Interval >= 0, "Interval %v is below 0", cfg.Interval)
+	require(cfg.Silence >= 0, "Silence %v is below 0", cfg.Silence)
+	return errors.Join(errs...)
+}
+
+// Monitor tells live peers from others and knows how far each has got: it exchanges Status
+// with every other member again and again, each at its own pace, live or not. So it is what
+// finds out that a silent peer is back. Safe for concurrent use.
+type Monitor struct {
+	cfg MonitorConfig
+
+	mine atomic.Pointer[seen.Set] // a copy of the own set: compared and handed on, not changed
+
+	mu    sync.Mutex // guards peers
+	peers map[string]peer
+}
+
+// peer is what the last exchange with one peer told, or the last that tells of its clock.
+type peer struct {
+	status PeerStatus
+	seen   *seen.Set // never changed
+	// skewAt is when status.Skew was measured.
+	skewAt time.Time
+}
+
+// PeerStatus is what is known of a peer since its last exchange with this node.
+type PeerStatus struct {
+	// At is when it answered.
+	At time.Time
+	// Origin is the number its process drew at its start.
+	Origin uint64
+	// RTT is how long the exchange took.
+	RTT time.Duration
+	// Skew is how far its wall clock is ahead of this node's, 0 if SkewKnown is false: no
+	// exchange was quick enough to tell, see MaxSkewRTT.
+	Skew      time.Duration
+	SkewKnown bool
+	// Keys is the number of its live keys.
+	Keys uint64
+	// Behind is how many writes this node knows of now that the peer is not known to have.
+	Behind uint64
+}
+
+// NewMonitor returns a monitor, or all that is wrong with cfg. It does nothing until Run.
+func NewMonitor(cfg MonitorConfig) (*Monitor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("monitor configuration: %w", err)
+	}
+	if cfg.Interval == 0 {
+		cfg.Interval = DefaultInterval
+	}
+	if cfg.Silence == 0 {
+		cfg.Silence = DefaultSilence
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	cfg.Logger = cfg.Logger.Named("replication")
+	m := &Monitor{cfg: cfg, peers: make(map[string]peer)}
+	m.mine.Store(new(seen.Set))
+	return m, nil
+}
+
+// Run watches until ctx ends, and returns when all that it started has ended. It is called
+// once.
+func (m *Monitor) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	watched := make(map[string]context.CancelFunc)
+	defer func() {
+		for _, cancel := range watched {
+			cancel()
+		}
+	}()
+	// Members come and go rarely; looking four times an interval is soon enough for a new one
+	// and costs next to nothing.
+	look := time.NewTicker(max(1, m.cfg.Interval/4))
+	defer look.Stop()
+	var skewed bool
+	for {
+		view := m.cfg.Members.View()
+		for id, cancel := range watched {
+			if _, known := view.Member(id); !known {
+				cancel()
+				delete(watched, id)
+			}
+		}
+		for _, member := range view.Members {
+			if _, known := watched[member.ID]; known || member.ID == view.Self {
+				continue
+			}
+			each, cancel := context.WithCancel(ctx)
+			watched[member.ID] = cancel
+			running.Go(func() {
+				m.watch(each, member.ID)
+				m.forget(member.ID)
+			})
+		}
+		if err := m.Skew(); (err != nil) != skewed {
+			if skewed = err != nil; skewed {
+				m.cfg.Logger.Warn("wall clock differs from the peers' clocks", "error", err)
+			} else {
+				m.cfg.Logger.Info("wall clock agrees with the peers' clocks")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+	}
+}
+
+// watch exchanges with one peer until ctx ends.
+func (m *Monitor) watch(ctx context.Context, id string) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+		m.exchange(ctx, id)
+		// Jitter keeps nodes that started together from asking each other in step.
+		pause.Reset(m.cfg.Interval*3/4 + rand.N(m.cfg.Interval/2+1))
+	}
+}
+
+// exchange does one exchange and enters what it told.
+func (m *Monitor) exchange(ctx context.Context, id string) {
+	asked, cancel := context.WithTimeout(ctx, m.cfg.Silence)
+	defer cancel()
+	mine := m.ownSeen()
+	status := m.cfg.Replica.status()
+	status.SeenHash = mine.Hash()
+
+	sent := m.cfg.Replica.now()
+	theirs, err := m.cfg.Peers.Exchange(asked, id, status)
+	answered := m.cfg.Replica.now()
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		m.cfg.Members.Failed(id, err)
+		return
+	}
+	m.cfg.Members.Answered(id)
+	m.cfg.Replica.clock.Observe(theirs.Clock)
+	if theirs.Seen == nil {
+		theirs.Seen = mine // as it was sent: claiming more for the peer would hide what it lacks
+	}
+	m.enter(id, theirs, sent, answered)
+}
+
+func (m *Monitor) enter(id string, theirs Status, sent, answered time.Time) {
+	rtt := answered.Sub(sent)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.peers[id]
+	p.seen = theirs.Seen
+	p.status.At, p.status.Origin, p.status.Keys, p.status.RTT = answered, theirs.Origin, theirs.Keys, rtt
+	// A negative round trip means that the clock was set meanwhile.
+	if 0 <= rtt && rtt <= MaxSkewRTT {
+		p.status.Skew, p.status.SkewKnown = theirs.Wall.Sub(sent.Add(rtt/2)), true
+		p.skewAt = time.Now()
+	}
+	m.peers[id] = p
+}
+
+func (m *Monitor) forget(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.peers, id)
+}
+
+// ownSeen returns this node's seen set, which must not be changed. It copies it only if it has
+// grown since the last call.
+func (m *Monitor) ownSeen() *seen.Set {
+	mine, store := m.mine.Load(), m.cfg.Replica.store
+	if mine.Hash() != store.SeenHash() {
+		mine = store.Seen()
+		m.mine.Store(mine)
+	}
+	return mine
+}
+
+// Peer returns what is known of the peer with the given id; false if it has never answered.
+func (m *Monitor) Peer(id string) (PeerStatus, bool) {
+	mine := m.ownSeen()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, known := m.peers[id]
+	if !known {
+		return PeerStatus{}, false
+	}
+	p.status.Behind = mine.Missing(p.seen)
+	return p.status, true
+}
+
+// Skew returns nil, or an error that says by how much the own wall clock differs from the
+// median of the peers' if that is more than MaxSkew. It takes two peers at least to tell who
+// of them is wrong; of an even number the middle one that is nearer to the own clock counts.
+func (m *Monitor) Skew() error {
+	m.mu.Lock()
+	var skews []time.Duration
+	for _, p := range m.peers {
+		if p.status.SkewKnown && time.Since(p.skewAt) <= skewIntervals*m.cfg.Interval {
+			skews = append(skews, p.status.Skew)
+		}
+	}
+	m.mu.Unlock()
+	if len(skews) < 2 {
+		return nil
+	}
+	slices.Sort(skews)
+	median := skews[len(skews)/2]
+	if low := skews[(len(skews)-1)/2]; low.Abs() < median.Abs() {
+		median = low
+	}
+	if median.Abs() <= MaxSkew {
+		return nil
+	}
+	direction := "behind"
+	if median < 0 {
+		direction = "ahead of"
+	}
+	return fmt.Errorf("wall clock is %v %s the median of %d peers, more than %v",
+		median.Abs().Round(time.Millisecond), direction, len(skews), MaxSkew)
+}
