@@ -5,11 +5,15 @@ import (
 	"context"
 	"errors"
 	"net"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 )
+
+// grace is how long an unclaimed connection is safe from newer ones. In a burst, accepting outruns the goroutines
+// that deliver; without grace, clients that have spoken already would be closed in hundreds. It bounds accepting
+// to MaxUnclaimed / grace a second (2,048 by default) while nobody claims anything.
+const grace = 500 * time.Millisecond
 
 const (
 	gossipByte = 0xF4 // memberlist's type byte of a label header
@@ -32,15 +36,15 @@ func (t *Transport) acceptAll(ctx context.Context, accept func() (*net.TCPConn, 
 			continue
 		}
 		pause.reset()
-		unclaimed, end := context.WithCancel(ctx)
-		place, crowded := t.unclaimed.add(end)
+		connCtx, end := context.WithCancel(ctx)
+		at, crowded := t.unclaimed.add(end)
 		if crowded {
 			t.counts.crowded.Add(1)
 		}
 		t.connections.Go(func() {
 			defer end()
-			defer t.unclaimed.remove(place)
-			t.deliver(unclaimed, tcp)
+			defer t.unclaimed.remove(at)
+			t.deliver(connCtx, tcp)
 		})
 	}
 }
@@ -91,46 +95,69 @@ func firstByte(tcp *net.TCPConn, timeout time.Duration) (byte, error) {
 	return first[0], tcp.SetReadDeadline(time.Time{})
 }
 
-// unclaimed holds what ends the wait of each unclaimed connection, oldest first.
-// Invariant: it never holds more than limit.
+// unclaimed holds the unclaimed connections, oldest first.
+// Invariant: there are never more than limit.
 type unclaimed struct {
 	limit int
+	freed chan struct{} // holds one signal at most: a place was freed since the last look
 
 	mu    sync.Mutex
-	byAge list.List // of context.CancelFunc; guarded by mu
+	byAge list.List // of place; guarded by mu
 }
 
-// add enters a connection and reports whether the oldest had to go for it.
-func (u *unclaimed) add(end context.CancelFunc) (place *list.Element, crowded bool) {
-	if u.full() {
-		// After a burst of connections, those that have spoken may not have had the processor yet to
-		// get out of the way.
-		runtime.Gosched()
+type place struct {
+	since time.Time
+	end   context.CancelFunc
+}
+
+func newUnclaimed(limit int) *unclaimed {
+	return &unclaimed{limit: limit, freed: make(chan struct{}, 1)}
+}
+
+// add enters a connection whose wait end ends, and reports whether the oldest had to go for it. If all places are
+// taken it waits for one, but no longer than the oldest has had its grace.
+func (u *unclaimed) add(end context.CancelFunc) (at *list.Element, crowded bool) {
+	for {
+		u.mu.Lock()
+		if u.byAge.Len() < u.limit {
+			at = u.byAge.PushBack(place{time.Now(), end})
+			u.mu.Unlock()
+			return at, false
+		}
+		front := u.byAge.Front()
+		oldest := front.Value.(place)
+		early := time.Until(oldest.since.Add(grace))
+		if early <= 0 {
+			u.byAge.Remove(front)
+			at = u.byAge.PushBack(place{time.Now(), end})
+			u.mu.Unlock()
+			oldest.end()
+			return at, true
+		}
+		u.mu.Unlock()
+		select {
+		case <-u.freed:
+		case <-time.After(early):
+		}
 	}
+}
+
+// remove takes out the connection that is at, unless it had to go already.
+func (u *unclaimed) remove(at *list.Element) {
 	u.mu.Lock()
-	var endOldest context.CancelFunc
-	if u.byAge.Len() >= u.limit {
-		endOldest = u.byAge.Remove(u.byAge.Front()).(context.CancelFunc)
-	}
-	place = u.byAge.PushBack(end)
+	u.byAge.Remove(at)
 	u.mu.Unlock()
-	if endOldest != nil {
-		endOldest()
+	select {
+	case u.freed <- struct{}{}:
+	default:
 	}
-	return place, endOldest != nil
 }
 
-func (u *unclaimed) full() bool {
+// len returns how many connections are unclaimed.
+func (u *unclaimed) len() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.byAge.Len() >= u.limit
-}
-
-// remove takes out the connection at place, unless it had to go already.
-func (u *unclaimed) remove(place *list.Element) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.byAge.Remove(place)
+	return u.byAge.Len()
 }
 
 // pause is the time to wait between failures in a row: 5 ms, doubled each time up to 1 s.

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"errors"
 	"io"
@@ -80,17 +81,17 @@ func TestClaimedConnectionHasNoDeadlineLeft(t *testing.T) {
 func TestIdleConnectionsBlockNobody(t *testing.T) {
 	tr := listen(t, Config{MaxUnclaimed: 32})
 	serve(t, tr, "here")
-	for range 200 {
+	for range 100 {
 		dial(t, tr, "")
 	}
 	for range 20 {
 		dial(t, tr, "G") // claimed, and then idle at the server's expense
 		wantAnswer(t, tr, "here")
 	}
-	if got := tr.Stats().Crowded; got < 200-32 {
-		t.Errorf("crowded: got %d, want at least %d", got, 200-32)
+	if got := tr.Stats().Crowded; got < 100-32 {
+		t.Errorf("crowded: got %d, want at least %d", got, 100-32)
 	}
-	if got := waiting(tr); got > 32 {
+	if got := tr.unclaimed.len(); got > 32 {
 		t.Errorf("unclaimed connections: got %d, want at most 32", got)
 	}
 }
@@ -113,6 +114,36 @@ func TestOldestUnclaimedConnectionGivesWay(t *testing.T) {
 	}
 }
 
+func TestOldestHasItsGraceBeforeItGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := newUnclaimed(2)
+		ended := 0
+		add := func() (*list.Element, bool, time.Duration) {
+			start := time.Now()
+			at, crowded := u.add(func() { ended++ })
+			return at, crowded, time.Since(start)
+		}
+		_, _, _ = add()
+		time.Sleep(grace / 2)
+		second, _, _ := add()
+		if _, crowded, took := add(); !crowded || took != grace/2 || ended != 1 {
+			t.Errorf("full: got crowded %t after %v with %d ended; want the oldest ended after %v", crowded, took, ended, grace/2)
+		}
+		time.AfterFunc(grace/4, func() { u.remove(second) })
+		if _, crowded, took := add(); crowded || took != grace/4 || ended != 1 {
+			t.Errorf("full, then freed: got crowded %t after %v with %d ended; want a place after %v", crowded, took, ended, grace/4)
+		}
+		time.Sleep(grace)
+		if _, crowded, took := add(); !crowded || took != 0 || ended != 2 {
+			t.Errorf("full of old ones: got crowded %t after %v with %d ended; want the oldest ended at once", crowded, took, ended)
+		}
+		u.remove(second) // for the second time
+		if got := u.len(); got != 2 {
+			t.Errorf("places taken: got %d, want 2", got)
+		}
+	})
+}
+
 func TestBurstOfClientsIsServedInFull(t *testing.T) {
 	tr := listen(t, Config{})
 	serve(t, tr, "here")
@@ -125,7 +156,7 @@ func TestBurstOfClientsIsServedInFull(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	eventually(t, "no connection is unclaimed", func() bool { return waiting(tr) == 0 })
+	eventually(t, "no connection is unclaimed", func() bool { return tr.unclaimed.len() == 0 })
 	if got := tr.Stats(); got.Crowded != 0 || got.Requests != 300 {
 		t.Errorf("got %+v, want 300 requests and none crowded out", got)
 	}

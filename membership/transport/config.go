@@ -31,7 +31,8 @@ type Config struct {
 	SniffTimeout time.Duration
 
 	// MaxUnclaimed is how many accepted connections may be unclaimed at once; one more closes the
-	// oldest. Default 1024. Each costs a file descriptor and a goroutine.
+	// oldest as soon as that one has had 500 ms. Default 1024. Each costs a file descriptor and a
+	// goroutine.
 	MaxUnclaimed int
 
 	// Allow is a seam for tests, to cut the gossip of some members off from others: gossip with remote,

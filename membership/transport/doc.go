@@ -31,15 +31,16 @@
 // # Invariants
 //
 //   - A connection has one owner at a time; one that is never claimed is closed.
-//   - No connection keeps another from being accepted. Each unclaimed one waits in a goroutine of
-//     its own; at most Config.MaxUnclaimed of them exist, and the oldest gives way to a new one.
+//   - No connection keeps another from being accepted for more than 500 ms. Each unclaimed one waits in a
+//     goroutine of its own; at most Config.MaxUnclaimed of them exist, and then the oldest gives way to a
+//     new one, once it has had 500 ms for itself.
 //   - Only Close ends the acceptance of connections.
 //
 // # When things misbehave
 //
 // A client that sends nothing is closed after Config.SniffTimeout. A crowd of silent clients can at
-// most push out each other and clients slower than the crowd is fast: closing the newest instead would
-// let a thousand idle connections lock everybody out. Once the first byte has arrived, time limits
+// most push out each other, and clients that say nothing for 500 ms: closing the newest instead would let
+// a thousand idle connections lock everybody out. Once the first byte has arrived, time limits
 // are the business of the owner; until an owner appears the connection waits, as it would in the
 // backlog of a listener.
 //

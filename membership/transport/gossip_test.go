@@ -157,9 +157,9 @@ func TestAllowCutsGossipBothWays(t *testing.T) {
 }
 
 func TestAllowLosesPacketsInEachDirection(t *testing.T) {
-	near, far, cut := listen(t, Config{}), listen(t, Config{}), netip.AddrPort{}
+	near, far := listen(t, Config{}), listen(t, Config{})
+	cut := far.Addr()
 	picky := listen(t, Config{Allow: func(remote netip.AddrPort) bool { return remote != cut }})
-	cut = far.Addr() // before the first packet
 	send := func(from, to *Transport, content string) {
 		t.Helper()
 		if _, err := from.WriteTo([]byte("\xf4"+content), to.Addr().String()); err != nil {

@@ -29,7 +29,7 @@ type Transport struct {
 	packetLoop sync.WaitGroup
 
 	requests    *owner
-	unclaimed   unclaimed
+	unclaimed   *unclaimed
 	connections sync.WaitGroup // the accept loop and the goroutine of each unclaimed connection
 
 	// stop ends the accept loop's pauses and closes all unclaimed connections.
@@ -64,7 +64,7 @@ func Listen(cfg Config) (*Transport, error) {
 		gossip:    newOwner(),
 		packets:   make(chan *memberlist.Packet),
 		requests:  newOwner(),
-		unclaimed: unclaimed{limit: cfg.MaxUnclaimed},
+		unclaimed: newUnclaimed(cfg.MaxUnclaimed),
 		stop:      stop,
 	}
 	t.close = sync.OnceValue(t.closeAll)

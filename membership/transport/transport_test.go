@@ -79,13 +79,6 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// waiting returns how many connections are unclaimed.
-func waiting(tr *Transport) int {
-	tr.unclaimed.mu.Lock()
-	defer tr.unclaimed.mu.Unlock()
-	return tr.unclaimed.byAge.Len()
-}
-
 // accept claims the next request connection.
 func accept(t *testing.T, l net.Listener) net.Conn {
 	t.Helper()
@@ -186,33 +179,27 @@ func TestPortZeroTriesAgainWhileUDPIsTaken(t *testing.T) {
 }
 
 func TestTakenPortIsNamed(t *testing.T) {
-	tests := []struct {
-		protocol string
-		take     func() (io.Closer, net.Addr, error)
-	}{
-		{"tcp", func() (io.Closer, net.Addr, error) {
-			l, err := net.Listen("tcp4", "127.0.0.1:0")
-			return l, l.Addr(), err
-		}},
-		{"udp", func() (io.Closer, net.Addr, error) {
-			c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-			return c, c.LocalAddr(), err
-		}},
+	take := map[string]func(addr string) (io.Closer, error){
+		"tcp": func(addr string) (io.Closer, error) { return net.Listen("tcp4", addr) },
+		"udp": func(addr string) (io.Closer, error) { return net.ListenPacket("udp4", addr) },
 	}
-	for _, test := range tests {
-		t.Run(test.protocol, func(t *testing.T) {
-			holder, addr, err := test.take()
+	for protocol, take := range take {
+		t.Run(protocol, func(t *testing.T) {
+			free := listen(t, Config{})
+			addr := free.Addr().String()
+			_ = free.Close()
+			holder, err := take(addr)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer holder.Close()
-			_, port, _ := net.SplitHostPort(addr.String())
-			tr, err := Listen(Config{Bind: addr.String()})
+			_, port, _ := net.SplitHostPort(addr)
+			tr, err := Listen(Config{Bind: addr})
 			if err == nil {
 				_ = tr.Close()
-				t.Fatalf("Listen on a %s port that is taken: got no error", test.protocol)
+				t.Fatalf("Listen on a %s port that is taken: got no error", protocol)
 			}
-			if want := test.protocol + " port " + port; !strings.Contains(err.Error(), want) {
+			if want := protocol + " port " + port; !strings.Contains(err.Error(), want) {
 				t.Errorf("got error %q, want it to say %q", err, want)
 			}
 			if errno := new(net.OpError); !errors.As(err, &errno) {
@@ -220,7 +207,7 @@ func TestTakenPortIsNamed(t *testing.T) {
 			}
 
 			_ = holder.Close() // nothing of the failed try may be left on the port
-			listen(t, Config{Bind: addr.String()})
+			listen(t, Config{Bind: addr})
 		})
 	}
 }
@@ -249,7 +236,7 @@ func TestCloseEndsEverythingOnce(t *testing.T) {
 	if _, err := tr.WriteTo([]byte{gossipByte}, tr.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "three connections wait to be claimed", func() bool { return waiting(tr) == 3 })
+	eventually(t, "three connections wait to be claimed", func() bool { return tr.unclaimed.len() == 3 })
 
 	var closing sync.WaitGroup
 	for range 4 {
@@ -260,7 +247,7 @@ func TestCloseEndsEverythingOnce(t *testing.T) {
 		})
 	}
 	closing.Wait()
-	if got := waiting(tr); got != 0 {
+	if got := tr.unclaimed.len(); got != 0 {
 		t.Errorf("unclaimed connections after Close: got %d, want 0", got)
 	}
 	if err := tr.Shutdown(); err != nil {

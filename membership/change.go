@@ -1,0 +1,200 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/protocol7/snakes/membership/roster"
+)
+
+// changeTimeout bounds the search for a majority for one change of the roster.
+const changeTimeout = 5 * time.Second
+
+// Forget removes a member that is not alive from the roster for good, so that N shrinks by one.
+// nameOrID is its name or node id. It waits until a majority has accepted, changeTimeout at
+// most. With force it goes on without a majority, which is for operators who know that the
+// others are gone for ever: if they are not, they still count quorums in the old roster.
+//
+// Errors: ErrUnknownMember, ErrMemberAlive, *AmbiguousError, ErrNoMajority.
+func (m *Membership) Forget(ctx context.Context, nameOrID string, force bool) error {
+	target, err := m.find(nameOrID)
+	if err != nil {
+		return err
+	}
+	if target.State != Failed && target.State != Stopped {
+		return fmt.Errorf("%w: %s is %s", ErrMemberAlive, target.Name, target.State)
+	}
+	change := roster.Change{Remove: target.ID}
+	err = m.change(ctx, func(r roster.Roster) (roster.Change, bool) { return change, r.Has(target.ID) })
+	if errors.Is(err, ErrNoMajority) && force {
+		m.logger.Warn("member forgotten without a majority", "node", target.Name, "id", target.ID)
+		err = m.ledger.Force(change)
+		m.update(func() {})
+	}
+	return err
+}
+
+// find returns the one member with a name or id.
+func (m *Membership) find(nameOrID string) (Member, error) {
+	var found []Member
+	for _, member := range m.Snapshot().Members {
+		if member.ID == nameOrID {
+			return member, nil
+		}
+		if member.Name == nameOrID && member.Counted {
+			found = append(found, member)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return Member{}, fmt.Errorf("%w: %s", ErrUnknownMember, nameOrID)
+	case 1:
+		return found[0], nil
+	}
+	ambiguous := &AmbiguousError{Name: nameOrID}
+	for _, member := range found {
+		ambiguous.IDs = append(ambiguous.IDs, member.ID)
+	}
+	return Member{}, ambiguous
+}
+
+// change brings about what want asks for and tells the others.
+func (m *Membership) change(ctx context.Context, want func(roster.Roster) (roster.Change, bool)) error {
+	s := m.Snapshot()
+	if !s.Joined() {
+		return fmt.Errorf("%w: this node is still joining", ErrNoMajority)
+	}
+	reachable := 0
+	for _, member := range s.Members {
+		if member.Counted && member.Live {
+			reachable++
+		}
+	}
+	if reachable <= s.Known()/2 {
+		return fmt.Errorf("%w: %d of %d are live", ErrNoMajority, reachable, s.Known())
+	}
+	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
+	defer cancel()
+	before := m.ledger.Roster()
+	err := m.ledger.Change(ctx, m.sendAgree, want)
+	m.update(func() {})
+	if now := m.ledger.Roster(); !now.Equal(before) {
+		m.logger.Info("roster changed", "members", len(now.Members()), "removed", len(now.Removed))
+		m.tell(ctx)
+	}
+	if errors.Is(err, roster.ErrNoMajority) {
+		return fmt.Errorf("%w: %w", ErrNoMajority, err)
+	}
+	return err
+}
+
+func (m *Membership) sendAgree(ctx context.Context, id string, ask roster.Message) (roster.Reply, error) {
+	address, known := m.Address(id)
+	if !known {
+		return roster.Reply{}, errors.New("address not known")
+	}
+	a, err := m.ask(ctx, id, address, message{Agree: &ask})
+	if err != nil {
+		return roster.Reply{}, err
+	}
+	if a.Agree == nil {
+		return roster.Reply{}, errors.New("answer without a reply")
+	}
+	return *a.Agree, nil
+}
+
+// tell gives what this node knows to all that answer, learners included, and waits for them.
+// Gossip would do it too, later.
+func (m *Membership) tell(ctx context.Context) {
+	n := m.news()
+	var all sync.WaitGroup
+	for _, member := range m.Snapshot().Members {
+		if member.ID == m.cfg.ID || !member.Live {
+			continue
+		}
+		all.Go(func() {
+			if a, err := m.ask(ctx, member.ID, member.Address, message{News: &n}); err == nil && a.News != nil {
+				m.hear(*a.News)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// tendRoster lets learners count and completes changes that somebody left half done. One
+// member does it for all: the live one with the lowest id. If two believe that they are the
+// one, they agree all the same, only slower.
+func (m *Membership) tendRoster(ctx context.Context) {
+	if !m.tendsRoster() {
+		return
+	}
+	needed := m.ledger.Pending()
+	want := func(r roster.Roster) (roster.Change, bool) {
+		change, found := m.nextPromotion(ctx, r)
+		needed = needed || found
+		return change, found
+	}
+	if want(m.ledger.Roster()); !needed {
+		return
+	}
+	if err := m.change(ctx, want); err != nil && ctx.Err() == nil {
+		m.logger.Debug("roster not changed", "error", err)
+	}
+}
+
+func (m *Membership) tendsRoster() bool {
+	m.mu.Lock()
+	waits := !m.founded.IsZero() && len(m.cfg.Seeds) > 0 && time.Since(m.founded) < m.cfg.SettleFor
+	m.mu.Unlock()
+	if waits {
+		return false
+	}
+	for _, member := range m.Snapshot().Members {
+		if member.Counted && member.Live {
+			return member.ID == m.cfg.ID
+		}
+	}
+	return false
+}
+
+// nextPromotion returns the change that lets the next learner count: it replaces a member of
+// the same name or address that is gone, so that a wiped or new machine leaves no ghost.
+func (m *Membership) nextPromotion(ctx context.Context, r roster.Roster) (roster.Change, bool) {
+	s := m.Snapshot()
+	for _, learner := range s.Members {
+		if learner.State != Syncing || !learner.Synced || !learner.Live || r.Has(learner.ID) || r.HasRemoved(learner.ID) {
+			continue
+		}
+		if gone, hold := m.predecessor(ctx, s, learner); !hold {
+			change := roster.Change{Add: learner.ID, Remove: gone}
+			if _, err := r.With(change); err == nil {
+				return change, true
+			}
+		}
+	}
+	return roster.Change{}, false
+}
+
+// predecessor returns the id of the member that a learner replaces, if any, or tells to hold
+// the learner until it is clear whether a member of its name or address is alive or gone.
+func (m *Membership) predecessor(ctx context.Context, s *Snapshot, learner Member) (gone string, hold bool) {
+	for _, member := range s.Members {
+		sameAddress := member.Address == learner.Address
+		if !member.Counted || member.Name != learner.Name && !sameAddress {
+			continue
+		}
+		if member.State == Failed || member.State == Stopped {
+			return member.ID, false
+		}
+		if member.ID == m.cfg.ID {
+			continue
+		}
+		if _, err := m.ask(ctx, member.ID, member.Address, message{Ping: true}); err != nil {
+			return "", true // dead, but gossip has not noticed yet
+		}
+	}
+	return "", false
+}

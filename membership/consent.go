@@ -1,0 +1,187 @@
+package membership
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/protocol7/snakes/membership/roster"
+)
+
+// message is what memberships ask each other over Link. One field is set.
+type message struct {
+	// Agree is the request of a roster's proposer.
+	Agree *roster.Message `json:"agree,omitempty"`
+	// News is told, and answered with News.
+	News *news `json:"news,omitempty"`
+	// Stopping tells that the sender is about to end.
+	Stopping bool `json:"stopping,omitempty"`
+	// Ping asks for nothing but an answer.
+	Ping bool `json:"ping,omitempty"`
+}
+
+// answer is the answer to a message.
+type answer struct {
+	Agree *roster.Reply `json:"agree,omitempty"`
+	News  *news         `json:"news,omitempty"`
+	// Origin tells which process answers.
+	Origin uint64 `json:"origin"`
+}
+
+// Hello is how a node introduces itself with each request to another.
+type Hello struct {
+	// ID is its node id, ClusterID the cluster that it goes by, empty while it is joining.
+	ID, ClusterID string
+	// Address is where it is reached, as it says.
+	Address string
+	// Origin is the number its process drew.
+	Origin uint64
+}
+
+// askTimeout bounds one message between memberships.
+const askTimeout = time.Second
+
+// Admit decides whether requests of a node are served. ErrRemoved: it has left or was
+// forgotten. ErrOtherCluster: it belongs elsewhere. ErrTwin: another live process has its id;
+// to find out, Admit may ask that process, for at most half a second.
+func (m *Membership) Admit(ctx context.Context, h Hello) error {
+	s := m.Snapshot()
+	switch {
+	case m.ledger.Roster().HasRemoved(h.ID):
+		return ErrRemoved
+	case h.ClusterID != "" && s.ClusterID != "" && h.ClusterID != s.ClusterID:
+		return ErrOtherCluster
+	}
+	return m.admitProcess(ctx, h)
+}
+
+// admitProcess lets one process per node id in. A node that restarted has another origin: at
+// the same address it is the only one that can answer there; at another, the old one is asked.
+func (m *Membership) admitProcess(ctx context.Context, h Hello) error {
+	if h.ID == m.cfg.ID {
+		if h.Origin == m.cfg.Origin {
+			return nil
+		}
+		return ErrTwin
+	}
+	m.mu.Lock()
+	p, known := m.peers[h.ID]
+	var before peer
+	if known {
+		before = *p
+	}
+	m.mu.Unlock()
+	if !known || before.origin == h.Origin {
+		return nil
+	}
+	if before.origin != 0 && before.info.Address != h.Address {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout/2)
+		defer cancel()
+		if a, err := m.ask(ctx, h.ID, before.info.Address, message{Ping: true}); err == nil && a.Origin != h.Origin {
+			m.logger.Error("two processes have one node id", "id", h.ID, "address", before.info.Address, "refused", h.Address)
+			return ErrTwin
+		}
+	}
+	m.update(func() {
+		if p, known := m.peers[h.ID]; known {
+			p.origin = h.Origin
+			if validAddress(h.Address) == nil && p.info.Address != h.Address {
+				p.info.Address = h.Address // gossip will tell the same once it counts the old process as dead
+				m.dirty = true
+			}
+		}
+	})
+	notify(m.rejoin)
+	return nil
+}
+
+// Consent answers a message of another membership, which came from h. An error means that the
+// message was refused or made no sense.
+func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, error) {
+	var ask message
+	if err := json.Unmarshal(b, &ask); err != nil {
+		return nil, fmt.Errorf("message between members makes no sense: %w", err)
+	}
+	if ask.Agree != nil || ask.Stopping {
+		if err := m.Admit(ctx, h); err != nil {
+			return nil, err
+		}
+	}
+	a := answer{Origin: m.cfg.Origin}
+	switch {
+	case ask.Agree != nil:
+		reply, err := m.ledger.Answer(*ask.Agree)
+		if err != nil {
+			return nil, err
+		}
+		a.Agree = &reply
+		m.update(func() {})
+	case ask.News != nil:
+		m.hear(*ask.News) // of another cluster: not merged, but answered, since the sender may want in
+		n := m.news()
+		a.News = &n
+	case ask.Stopping:
+		m.update(func() {
+			if p, known := m.peers[h.ID]; known && p.origin == h.Origin {
+				p.info.Stopped, m.dirty = true, true
+			}
+		})
+	}
+	return json.Marshal(a)
+}
+
+func (m *Membership) ask(ctx context.Context, id, address string, ask message) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	b, err := json.Marshal(ask)
+	if err != nil {
+		return answer{}, err
+	}
+	b, err = m.cfg.Link.Consent(ctx, id, address, b)
+	if err != nil {
+		return answer{}, err
+	}
+	var a answer
+	if err := json.Unmarshal(b, &a); err != nil {
+		return answer{}, fmt.Errorf("answer between members makes no sense: %w", err)
+	}
+	return a, nil
+}
+
+// Stamp returns a short text that changes whenever what this node knows of the roster does.
+func (m *Membership) Stamp() string { return m.ledger.Stamp() }
+
+// State returns all that this node knows of the roster, for Merge on another node.
+func (m *Membership) State() []byte {
+	b, err := json.Marshal(m.news())
+	if err != nil {
+		m.logger.Error("state not encoded", "error", err)
+	}
+	return b
+}
+
+// Merge takes in what State returned on another node, durably. By the time it returns it shows
+// in Snapshot. What a node of another cluster knows is ignored.
+func (m *Membership) Merge(state []byte) error {
+	var n news
+	if err := json.Unmarshal(state, &n); err != nil {
+		return fmt.Errorf("state of another node makes no sense: %w", err)
+	}
+	m.hear(n)
+	return nil
+}
+
+// hear merges what another node knows, if it is of the same cluster.
+func (m *Membership) hear(n news) {
+	_, err := m.ledger.Merge(n.Knowledge)
+	if errors.Is(err, roster.ErrOtherCluster) {
+		return
+	}
+	if err != nil {
+		m.logger.Warn("roster of another node not merged", "error", err)
+		return
+	}
+	m.learnInfos(n.Infos)
+}

@@ -1,0 +1,173 @@
+package membership
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/memberlist"
+
+	"github.com/protocol7/snakes/membership/roster"
+)
+
+// maxPacket keeps gossip packets below the smallest MTU that networks in use have (1,280
+// bytes with IPv6), headers, label and encryption included.
+const maxPacket = 1200
+
+// gossip is what memberlist calls, with its own lock held: every method takes notes and
+// returns.
+type gossip struct{ *Membership }
+
+func (m *Membership) listConfig() (*memberlist.Config, error) {
+	host, port, err := net.SplitHostPort(m.cfg.Address)
+	if err != nil {
+		return nil, err
+	}
+	ip, err := net.ResolveIPAddr("ip", host)
+	if err != nil {
+		return nil, fmt.Errorf("advertised address: %w", err)
+	}
+	c := memberlist.DefaultLANConfig()
+	c.Name = m.cfg.ID
+	c.Label = m.cfg.Cluster
+	c.Transport = m.cfg.Transport
+	c.AdvertiseAddr = ip.IP.String()
+	c.AdvertisePort, _ = strconv.Atoi(port) // Validate has checked it
+	c.BindAddr, c.BindPort = c.AdvertiseAddr, c.AdvertisePort
+	c.UDPBufferSize = maxPacket - 100
+	c.ProbeInterval = m.cfg.Pace
+	c.ProbeTimeout = m.cfg.Pace / 2
+	c.GossipInterval = m.cfg.Pace / 5
+	c.PushPullInterval = 15 * m.cfg.Pace
+	c.GossipToTheDeadTime = 30 * m.cfg.Pace
+	c.TCPTimeout = 2 * time.Second
+	c.DeadNodeReclaimTime = time.Nanosecond // a dead node may return at another address at once
+	c.Delegate, c.Events, c.Merge, c.Alive, c.Ping = gossip{m}, gossip{m}, gossip{m}, gossip{m}, gossip{m}
+	c.Logger = m.cfg.Logger.Named("memberlist").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true})
+	c.LogOutput = nil
+	return c, nil
+}
+
+// NodeMeta implements memberlist.Delegate.
+func (g gossip) NodeMeta(int) []byte {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.self.encode()
+}
+
+// NotifyMsg implements memberlist.Delegate: we send no messages of our own this way.
+func (g gossip) NotifyMsg([]byte) {}
+
+// GetBroadcasts implements memberlist.Delegate, as NotifyMsg.
+func (g gossip) GetBroadcasts(int, int) [][]byte { return nil }
+
+// news is what nodes tell each other in a push/pull and when a roster changes.
+type news struct {
+	Knowledge roster.Knowledge `json:"knowledge"`
+	Infos     map[string]info  `json:"infos"`
+}
+
+func (m *Membership) news() news {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return news{Knowledge: m.ledger.Knowledge(), Infos: m.rosterInfos()}
+}
+
+// LocalState implements memberlist.Delegate.
+func (g gossip) LocalState(bool) []byte {
+	b, err := json.Marshal(g.news())
+	if err != nil {
+		g.logger.Error("local state", "error", err)
+	}
+	return b
+}
+
+// MergeRemoteState implements memberlist.Delegate. memberlist calls it without its lock.
+func (g gossip) MergeRemoteState(b []byte, _ bool) {
+	var n news
+	if err := json.Unmarshal(b, &n); err != nil {
+		g.logger.Warn("state of another node makes no sense", "error", err)
+		return
+	}
+	g.hear(n)
+}
+
+// NotifyJoin implements memberlist.EventDelegate.
+func (g gossip) NotifyJoin(n *memberlist.Node) { g.note(n, true) }
+
+// NotifyUpdate implements memberlist.EventDelegate.
+func (g gossip) NotifyUpdate(n *memberlist.Node) { g.note(n, true) }
+
+// NotifyLeave implements memberlist.EventDelegate, for those that left and those that died:
+// memberlist does not say which, what a node told of itself before does.
+func (g gossip) NotifyLeave(n *memberlist.Node) { g.note(n, false) }
+
+func (g gossip) note(n *memberlist.Node, gossiping bool) {
+	if n.Name == g.cfg.ID {
+		return
+	}
+	i, err := decodeInfo(n.Meta)
+	if err != nil {
+		g.logger.Warn("member not understood", "id", n.Name, "error", err)
+		return
+	}
+	g.update(func() {
+		p := g.learn(n.Name, i)
+		if gossiping && !p.gossiping {
+			p.metAt = time.Now()
+			p.silent = false // it is new, or back
+		}
+		p.gossiping = gossiping
+		if !gossiping && !g.ledger.Roster().Has(n.Name) {
+			delete(g.peers, n.Name)
+			delete(g.states, n.Name)
+		}
+	})
+}
+
+// NotifyAlive implements memberlist.AliveDelegate: nodes of other clusters are kept out, unless
+// one side is a node that looks for a cluster.
+func (g gossip) NotifyAlive(n *memberlist.Node) error {
+	if n.Name == g.cfg.ID {
+		return nil
+	}
+	i, err := decodeInfo(n.Meta)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	mine := g.self
+	g.mu.Unlock()
+	if i.Cluster == mine.Cluster || i.Seeks || mine.Seeks {
+		return nil
+	}
+	return fmt.Errorf("%w: %s at %s is of %s, this node of %s", ErrOtherCluster, i.Name, i.Address, i.Cluster, mine.Cluster)
+}
+
+// NotifyMerge implements memberlist.MergeDelegate: it cancels a join with another cluster.
+func (g gossip) NotifyMerge(nodes []*memberlist.Node) error {
+	for _, n := range nodes {
+		if n.State != memberlist.StateAlive {
+			continue
+		}
+		if err := g.NotifyAlive(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AckPayload implements memberlist.PingDelegate.
+func (g gossip) AckPayload() []byte { return nil }
+
+// NotifyPingComplete implements memberlist.PingDelegate: a packet was answered.
+func (g gossip) NotifyPingComplete(n *memberlist.Node, _ time.Duration, _ []byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p, known := g.peers[n.Name]; known {
+		p.packetAt = time.Now()
+	}
+}
