@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"iter"
+	"net/http"
+
+	"github.com/gorilla/mux"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// coordinator serves the requests of clients for keys.
+type coordinator interface {
+	Put(ctx context.Context, key string, value []byte, contentType string, level replication.Level) (replication.Receipt, error)
+	Delete(ctx context.Context, key string, level replication.Level) (replication.Receipt, error)
+	// Get returns a receipt with replication.ErrNotFound, too.
+	Get(ctx context.Context, key string, level replication.Level) (replication.Record, replication.Receipt, error)
+	Inspect(ctx context.Context, key string) (replication.Inspection, error)
+	// Writable returns nil if a write at the default level would pass now, or why not.
+	Writable() error
+}
+
+// cluster is who takes part, as people see it.
+type cluster interface {
+	Snapshot() *membership.Snapshot
+	// Forget removes a member that is not alive. force: without asking a majority.
+	Forget(ctx context.Context, nameOrID string, force bool) error
+}
+
+// monitor knows what the last exchange with each peer told.
+type monitor interface {
+	Peer(id string) (replication.PeerStatus, bool)
+	// Skew returns nil, or by how much this node's clock differs from the others'.
+	Skew() error
+}
+
+// localStore is what this node itself keeps.
+type localStore interface {
+	Len() int
+	Seen() *seen.Set
+	Scan(after string) iter.Seq2[string, replication.Meta]
+	Writable() error
+}
+
+// replica answers what other nodes ask of this one.
+type replica interface {
+	Write(records []replication.Record) []replication.Outcome
+	Lookup(key string) (replication.Meta, error)
+	Fetch(key string) (replication.Record, error)
+	Status(theirHash uint64) replication.Status
+}
+
+// roster is what this node knows of the agreement on who the members are.
+type roster interface {
+	// Stamp is a short text, fit for a header, that changes whenever what State returns does.
+	Stamp() string
+	// State is all that this node knows of the roster.
+	State() []byte
+	// Admit returns nil if the node that says hello may ask, or membership.ErrRemoved,
+	// ErrOtherCluster or ErrTwin.
+	Admit(ctx context.Context, hello membership.Hello) error
+	// Consent answers one message of the agreement, which may arrive twice, and decides by
+	// itself who may send it.
+	Consent(ctx context.Context, hello membership.Hello, message []byte) ([]byte, error)
+}
+
+// apiConfig is what the HTTP side of one node is made of. All fields but Log are needed.
+type apiConfig struct {
+	// Self is the node id, Name the name for people.
+	Self, Name string
+	// MaxValue is the size in bytes of the largest value that clients may put. Other nodes
+	// are not bound by it: they may have been started with a larger one.
+	MaxValue int64
+
+	Coordinator coordinator
+	Cluster     cluster
+	Monitor     monitor
+	Store       localStore
+
+	// Replica, Roster and Clock serve the other nodes.
+	Replica replica
+	Roster  roster
+	Clock   *version.Clock
+
+	// Log gets a line per request at debug and one per failure at warn or error; nil: none.
+	Log hclog.Logger
+}
+
+// api answers the HTTP requests of clients and of other nodes. It starts no goroutine and is
+// safe for concurrent use.
+type api struct {
+	apiConfig
+	router *mux.Router
+}
+
+// newAPI returns the handler of all that a node serves over HTTP.
+func newAPI(config apiConfig) http.Handler {
+	if config.Log == nil {
+		config.Log = hclog.NewNullLogger()
+	}
+	a := &api{apiConfig: config}
+	a.router = a.routes()
+	return a
+}

@@ -1,0 +1,302 @@
+package node
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// The bodies between nodes are made of these parts. Numbers are unsigned varints unless a
+// width is given, which then is big-endian; text and bytes are a length and what it counts.
+//
+//	record   key, version (28 bytes), flags (1), content type, value
+//	meta     version (28 bytes), flags (1), size
+//	outcome  name of an error's kind, then its text; the name is empty for none, and the
+//	         current meta follows instead
+//	status   origin (8), clock wall (8), clock logical (4), wall in ns (8), keys, hash of the
+//	         seen set (8), flags (1), the seen set if there is one
+//	error    name of the error's kind, then its text
+//
+// The body of a request is one of them, or the records of a batch with their number before
+// them. The body of an answer is one of them (with status 200; an error with any other), and
+// then the state of the answering node's roster, empty if the asker has the same.
+const (
+	flagDeleted = 1 << 0 // of record and meta
+	flagSeen    = 1 << 0 // of status
+
+	// maxErrorText is the length of the longest text that goes along with an error.
+	maxErrorText = 512
+	// minRecord and minOutcome are the lengths of the shortest ones.
+	minRecord  = 1 + 1 + version.Size + 1 + 1 + 1
+	minOutcome = 1 + 1
+)
+
+func appendText[T string | []byte](b []byte, text T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(text))), text...)
+}
+
+func appendVersion(b []byte, v version.Version) []byte {
+	b, _ = v.AppendBinary(b) // the error is always nil
+	return b
+}
+
+func deletedFlag(deleted bool) byte {
+	if deleted {
+		return flagDeleted
+	}
+	return 0
+}
+
+func appendRecord(b []byte, r replication.Record) []byte {
+	b = appendText(b, r.Key)
+	b = appendVersion(b, r.Version)
+	b = append(b, deletedFlag(r.Deleted))
+	b = appendText(b, r.ContentType)
+	return appendText(b, r.Value)
+}
+
+// recordRoom returns enough room for r in its binary form.
+func recordRoom(r replication.Record) int {
+	return minRecord + 3*binary.MaxVarintLen64 + len(r.Key) + len(r.ContentType) + len(r.Value)
+}
+
+func appendRecords(b []byte, records []replication.Record) []byte {
+	b = binary.AppendUvarint(b, uint64(len(records)))
+	for _, r := range records {
+		b = appendRecord(b, r)
+	}
+	return b
+}
+
+func appendMeta(b []byte, m replication.Meta) []byte {
+	b = appendVersion(b, m.Version)
+	b = append(b, deletedFlag(m.Deleted))
+	return binary.AppendUvarint(b, uint64(m.Size))
+}
+
+func appendOutcomes(b []byte, outcomes []replication.Outcome) []byte {
+	b = binary.AppendUvarint(b, uint64(len(outcomes)))
+	for _, o := range outcomes {
+		if o.Err != nil {
+			b = appendError(b, o.Err)
+			continue
+		}
+		b = appendText(b, "")
+		b = appendMeta(b, o.Current)
+	}
+	return b
+}
+
+func appendError(b []byte, err error) []byte {
+	text := err.Error()
+	return appendText(appendText(b, kindOf(err).name), text[:min(len(text), maxErrorText)])
+}
+
+func appendStatus(b []byte, s replication.Status) []byte {
+	b = binary.BigEndian.AppendUint64(b, s.Origin)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.Clock.Wall))
+	b = binary.BigEndian.AppendUint32(b, s.Clock.Logical)
+	b = binary.BigEndian.AppendUint64(b, uint64(s.Wall.UnixNano()))
+	b = binary.AppendUvarint(b, s.Keys)
+	b = binary.BigEndian.AppendUint64(b, s.SeenHash)
+	if s.Seen == nil {
+		return append(b, 0)
+	}
+	b, _ = s.Seen.AppendBinary(append(b, flagSeen)) // the error is always nil
+	return b
+}
+
+// decoder reads from rest until the first error, which sticks. What it returns shares the
+// memory of rest. It allocates in proportion to len(rest), whatever the input claims.
+type decoder struct {
+	rest []byte
+	err  error
+}
+
+// end returns the first error, or one if anything is left.
+func (d *decoder) end() error {
+	if d.err == nil && len(d.rest) > 0 {
+		d.fail("%d bytes too many", len(d.rest))
+	}
+	return d.err
+}
+
+func (d *decoder) fail(format string, args ...any) {
+	if d.err == nil {
+		d.err = fmt.Errorf("%w: %s", errBadMessage, fmt.Sprintf(format, args...))
+	}
+	d.rest = nil
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if n > uint64(len(d.rest)) {
+		d.fail("ends early")
+		return nil
+	}
+	taken := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return taken
+}
+
+func (d *decoder) uvarint() uint64 {
+	n, size := binary.Uvarint(d.rest)
+	if size <= 0 {
+		d.fail("ends early or has a number beyond 64 bits")
+		return 0
+	}
+	d.rest = d.rest[size:]
+	return n
+}
+
+func (d *decoder) uint64() uint64 {
+	if b := d.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (d *decoder) uint32() uint32 {
+	if b := d.take(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+// flags reads one byte that has no bits but those known.
+func (d *decoder) flags(known byte) byte {
+	b := d.take(1)
+	if b == nil {
+		return 0
+	}
+	if b[0]&^known != 0 {
+		d.fail("unknown flags %#x", b[0])
+	}
+	return b[0]
+}
+
+func (d *decoder) bytes() []byte { return d.take(d.uvarint()) }
+
+func (d *decoder) text(limit int) string {
+	b := d.bytes()
+	if len(b) > limit {
+		d.fail("text of %d bytes where %d are the limit", len(b), limit)
+		return ""
+	}
+	return string(b)
+}
+
+// count reads how many items follow, each of at least size bytes.
+func (d *decoder) count(size int) int {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)/size) {
+		d.fail("claims %d items in %d bytes", n, len(d.rest))
+		return 0
+	}
+	return int(n)
+}
+
+// version reads the version of a record, which is never zero nor without origin and counter.
+func (d *decoder) version() version.Version {
+	b := d.take(version.Size)
+	if d.err != nil {
+		return version.Version{}
+	}
+	v, err := version.Decode(b)
+	if err != nil {
+		d.fail("%v", err)
+	} else if v.Origin == 0 || v.Counter == 0 {
+		d.fail("version %v names no write", v)
+	}
+	return v
+}
+
+func (d *decoder) key() string {
+	key := d.text(replication.MaxKeyBytes)
+	if d.err == nil {
+		if err := replication.ValidKey(key); err != nil {
+			d.fail("%v", err)
+		}
+	}
+	return key
+}
+
+func (d *decoder) record() replication.Record {
+	r := replication.Record{Key: d.key(), Version: d.version(), Deleted: d.flags(flagDeleted) != 0}
+	r.ContentType = d.text(maxContentType)
+	r.Value = d.bytes()
+	if r.Deleted && (r.ContentType != "" || len(r.Value) > 0) {
+		d.fail("tombstone with a value")
+	}
+	if !printable(r.ContentType) {
+		d.fail("content type with odd characters")
+	}
+	return r
+}
+
+func (d *decoder) records() []replication.Record {
+	records := make([]replication.Record, d.count(minRecord))
+	for i := range records {
+		records[i] = d.record()
+	}
+	return records
+}
+
+func (d *decoder) meta() replication.Meta {
+	m := replication.Meta{Version: d.version(), Deleted: d.flags(flagDeleted) != 0, Size: int64(d.uvarint())}
+	if m.Size < 0 || m.Deleted && m.Size != 0 {
+		d.fail("size %d of a record, deleted %t", m.Size, m.Deleted)
+	}
+	return m
+}
+
+func (d *decoder) outcomes() []replication.Outcome {
+	outcomes := make([]replication.Outcome, d.count(minOutcome))
+	for i := range outcomes {
+		if name := d.text(maxErrorText); name != "" {
+			outcomes[i].Err = d.remoteError(name)
+		} else {
+			outcomes[i].Current = d.meta()
+		}
+	}
+	return outcomes
+}
+
+// remoteError reads what follows the name of an error's kind.
+func (d *decoder) remoteError(name string) error {
+	return &remoteError{text: d.text(maxErrorText), cause: causeNamed(name)}
+}
+
+func (d *decoder) status() replication.Status {
+	s := replication.Status{
+		Origin: d.uint64(),
+		Clock:  version.Timestamp{Wall: int64(d.uint64()), Logical: d.uint32()},
+		Wall:   time.Unix(0, int64(d.uint64())),
+		Keys:   d.uvarint(), SeenHash: d.uint64(),
+	}
+	if s.Clock.Wall < 0 {
+		d.fail("clock before 1970")
+	}
+	if d.flags(flagSeen) != 0 && d.err == nil {
+		set, rest, err := seen.Decode(d.rest)
+		if err != nil {
+			d.fail("%v", err)
+		} else if set.Hash() != s.SeenHash {
+			d.fail("seen set with another hash than announced")
+		}
+		s.Seen, d.rest = set, rest
+	}
+	return s
+}
+
+// remoteError is an error of another node: it is what it was there, by errors.Is.
+type remoteError struct {
+	text  string
+	cause error
+}
+
+func (e *remoteError) Error() string { return e.text }
+func (e *remoteError) Unwrap() error { return e.cause }

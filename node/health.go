@@ -1,0 +1,95 @@
+package node
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// index is for people who look around with curl.
+const index = `snakes: a replicated key-value store
+
+GET    /KEY[?r=one|quorum|all|NUMBER]     the value
+PUT    /KEY[?w=one|quorum|all|NUMBER]     store the body as the value
+DELETE /KEY[?w=one|quorum|all|NUMBER]     delete the key
+
+GET    /-/members[?format=text]           who is in the cluster
+DELETE /-/members/NAME-OR-ID[?force=1]    forget a member that will not come back
+GET    /-/healthy                         200 while this node serves
+GET    /-/ready                           200 while this node can do its work, else why not
+GET    /-/digest                          the same on all nodes that have the same keys
+GET    /-/inspect/KEY                     what each node has for the key
+
+A KEY is 1 to 255 ASCII letters and digits.
+`
+
+func (a *api) index(w *response, r *http.Request) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	return w.send(http.StatusOK, plainText, []byte(index))
+}
+
+func (a *api) healthy(w *response, r *http.Request) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	return w.send(http.StatusOK, plainText, []byte("healthy\n"))
+}
+
+// ready is asked every second or so by whatever spreads clients over nodes; it answers in
+// text, and a no is no line in the log.
+func (a *api) ready(w *response, r *http.Request) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	status := http.StatusOK
+	var text strings.Builder
+	for _, check := range a.checks() {
+		if check.err == nil {
+			fmt.Fprintf(&text, "[+] %s\n", check.name)
+			continue
+		}
+		status = http.StatusServiceUnavailable
+		fmt.Fprintf(&text, "[-] %s: %v\n", check.name, check.err)
+	}
+	if status != http.StatusOK {
+		w.quiet = true
+		w.Header().Set("Retry-After", "1")
+	}
+	return w.send(status, plainText, []byte(text.String()))
+}
+
+// check is one condition of being ready; err says, fit for anybody to read, why it does not hold.
+type check struct {
+	name string
+	err  error
+}
+
+func (a *api) checks() []check {
+	s := a.Cluster.Snapshot()
+	self, _ := s.Member(a.Self)
+	joined, synced := error(nil), error(nil)
+	if !s.Joined() {
+		joined = errors.New("no member of the cluster was reached yet")
+	}
+	if !self.Synced {
+		synced = errors.New("this node catches up with the others")
+	}
+	return []check{
+		{"joined", joined},
+		{"synced", synced},
+		{"disk writable", public(a.Store.Writable())},
+		{"default write level reachable", public(a.Coordinator.Writable())},
+		{"clock", a.Monitor.Skew()},
+	}
+}
+
+// public returns what anybody may read of err: the same that an error answer would say.
+func public(err error) error {
+	if err == nil {
+		return nil
+	}
+	return errors.New(detailOf(err, kindOf(err)))
+}

@@ -1,0 +1,252 @@
+package node
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+const (
+	// plainText is the content type of values that were put without one.
+	plainText = "text/plain; charset=utf-8"
+	// maxContentType is the length of the longest content type.
+	maxContentType = 255
+)
+
+func (a *api) put(w *response, r *http.Request) error {
+	key, level, err := keyAndLevel(r, "w")
+	if err != nil {
+		return err
+	}
+	if err := unconditional(r.Header); err != nil {
+		return err
+	}
+	contentType, err := contentTypeOf(r.Header)
+	if err != nil {
+		return err
+	}
+	value, err := w.body(r, a.MaxValue)
+	if err != nil {
+		return err
+	}
+	receipt, err := a.Coordinator.Put(r.Context(), key, value, contentType, level)
+	w.receipt(receipt)
+	if err != nil {
+		return fmt.Errorf("put: %w", err)
+	}
+	w.version(receipt.Version)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+func (a *api) delete(w *response, r *http.Request) error {
+	key, level, err := keyAndLevel(r, "w")
+	if err != nil {
+		return err
+	}
+	if err := unconditional(r.Header); err != nil {
+		return err
+	}
+	receipt, err := a.Coordinator.Delete(r.Context(), key, level)
+	w.receipt(receipt)
+	if err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	w.version(receipt.Version)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// get serves HEAD, too. Of the conditions it knows If-None-Match alone: times of one second
+// cannot tell versions apart. Ranges are not served; a client gets the whole value instead.
+func (a *api) get(w *response, r *http.Request) error {
+	key, level, err := keyAndLevel(r, "r")
+	if err != nil {
+		return err
+	}
+	record, receipt, err := a.Coordinator.Get(r.Context(), key, level)
+	w.receipt(receipt)
+	if err != nil {
+		return fmt.Errorf("get: %w", err)
+	}
+	w.version(record.Version)
+	if matchesETag(r.Header["If-None-Match"], etag(record.Version)) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h := w.Header()
+	h.Set("Content-Type", record.ContentType)
+	h.Set("Content-Length", strconv.Itoa(len(record.Value)))
+	// Anybody may have put this value: a browser must not run it as a page of this node.
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "sandbox")
+	w.WriteHeader(http.StatusOK)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(record.Value) // a client that is gone needs no answer
+	}
+	return nil
+}
+
+func keyAndLevel(r *http.Request, parameter string) (string, replication.Level, error) {
+	key, err := rawKey(r, "/")
+	if err != nil {
+		return "", replication.LevelDefault, err
+	}
+	given, err := parameters(r, parameter)
+	if err != nil {
+		return "", replication.LevelDefault, err
+	}
+	text, present := given[parameter]
+	if !present {
+		return key, replication.LevelDefault, nil
+	}
+	level, err := replication.ParseLevel(text)
+	if err != nil {
+		return "", replication.LevelDefault, refuse(errBadParameter,
+			"%s is one, quorum, all or a number of 1 to 9 digits from 1 on, not %q.", parameter, shortened(text))
+	}
+	return key, level, nil
+}
+
+// parameters returns the query parameters of r. All of them must be among known and none may
+// be repeated: a typing error in a level must not pass for the default.
+func parameters(r *http.Request, known ...string) (map[string]string, error) {
+	if r.URL.RawQuery == "" {
+		return nil, nil
+	}
+	given := make(map[string]string)
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		if pair == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(pair, "=")
+		name, nameErr := url.QueryUnescape(name)
+		value, valueErr := url.QueryUnescape(value)
+		if nameErr != nil || valueErr != nil {
+			return nil, refuse(errBadParameter, "The query has an escape that makes no sense.")
+		}
+		if _, repeated := given[name]; repeated {
+			return nil, refuse(errBadParameter, "The parameter %q is there twice.", shortened(name))
+		}
+		if !slices.Contains(known, name) {
+			return nil, refuse(errBadParameter, "There is no parameter %q for %s here%s.", shortened(name), r.Method, knownHint(known))
+		}
+		given[name] = value
+	}
+	return given, nil
+}
+
+func knownHint(known []string) string {
+	if len(known) == 0 {
+		return ""
+	}
+	return "; there is " + strings.Join(known, ", ")
+}
+
+// shortened returns the beginning of what a client sent, for showing it back.
+func shortened(s string) string {
+	if len(s) > 40 {
+		return s[:40] + "..."
+	}
+	return s
+}
+
+// unconditional refuses the conditions of h. They would have to be checked by all replicas in
+// one step with the write; a check before it would be a promise that does not hold.
+func unconditional(h http.Header) error {
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Unmodified-Since"} {
+		if _, present := h[name]; present {
+			return refuse(errUnsupported, "%s is not supported on writes, which are last update wins. Send the request without it.", name)
+		}
+	}
+	return nil
+}
+
+// contentTypeOf returns the content type to keep with a value.
+func contentTypeOf(h http.Header) (string, error) {
+	given := h["Content-Type"]
+	switch {
+	case len(given) == 0 || len(given) == 1 && given[0] == "":
+		return plainText, nil
+	case len(given) > 1:
+		return "", refuse(errBadHeader, "There are %d Content-Type headers; send one.", len(given))
+	}
+	text := given[0]
+	if len(text) > maxContentType {
+		return "", refuse(errBadHeader, "Content-Type has %d characters; up to %d are taken.", len(text), maxContentType)
+	}
+	mediaType, _, err := mime.ParseMediaType(text)
+	if err != nil || !strings.Contains(mediaType, "/") || !printable(text) {
+		return "", refuse(errBadHeader, "Content-Type %q is no media type. Send one like text/plain, or none.", shortened(text))
+	}
+	if mediaType == "application/x-www-form-urlencoded" {
+		return plainText, nil // curl -d says so whatever the data are
+	}
+	return text, nil
+}
+
+// printable reports whether s is printable ASCII, blanks included.
+func printable(s string) bool {
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// receipt tells the client which replicas took part in a decision; the zero Receipt stands
+// for no decision.
+func (w *response) receipt(r replication.Receipt) {
+	if r.N == 0 {
+		return
+	}
+	text := strconv.Itoa(r.Acks) + "/" + strconv.Itoa(r.N)
+	if len(r.Missing) > 0 {
+		text += "; missing=" + strings.Join(r.Missing, ",")
+	}
+	w.Header().Set("Snakes-Acks", text)
+}
+
+// version tells the client which version it wrote or reads.
+func (w *response) version(v version.Version) {
+	w.Header().Set("ETag", etag(v))
+	w.Header().Set("Last-Modified", v.Time().Format(http.TimeFormat))
+}
+
+func etag(v version.Version) string { return `"` + v.String() + `"` }
+
+// matchesETag reports whether one of the If-None-Match headers given names etag, by the weak
+// comparison of RFC 9110 section 13.1.2. What cannot be read matches nothing: the client
+// then gets the value, which is never wrong.
+func matchesETag(headers []string, etag string) bool {
+	for _, rest := range headers {
+		for {
+			rest = strings.TrimLeft(rest, " \t,")
+			if strings.HasPrefix(rest, "*") {
+				return true
+			}
+			rest = strings.TrimPrefix(rest, "W/")
+			if !strings.HasPrefix(rest, `"`) {
+				break
+			}
+			end := strings.IndexByte(rest[1:], '"')
+			if end < 0 {
+				break
+			}
+			if rest[:end+2] == etag {
+				return true
+			}
+			rest = rest[end+2:]
+		}
+	}
+	return false
+}

@@ -1,0 +1,152 @@
+package node
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/protocol7/snakes/membership"
+)
+
+// membersAnswer is the body of GET /-/members.
+type membersAnswer struct {
+	Cluster  string         `json:"cluster"`
+	Self     string         `json:"self"`
+	Known    int            `json:"known"`
+	Alive    int            `json:"alive"`
+	Quorum   int            `json:"quorum"`
+	Writable bool           `json:"writable"`
+	Members  []memberAnswer `json:"members"`
+}
+
+type memberAnswer struct {
+	ID        string           `json:"id"`
+	Name      string           `json:"name"`
+	Address   string           `json:"address"`
+	State     membership.State `json:"state"`
+	Version   string           `json:"version"`
+	Since     time.Time        `json:"since"`
+	RTT       float64          `json:"rtt_ms"`
+	ClockSkew float64          `json:"clock_skew_ms"`
+	Keys      uint64           `json:"keys"`
+	Behind    uint64           `json:"behind"`
+	Synced    bool             `json:"synced"`
+
+	itself   bool // it is the node that answers
+	answered bool // it answered an exchange, so that the numbers mean something
+}
+
+func (a *api) members(w *response, r *http.Request) error {
+	given, err := parameters(r, "format")
+	if err != nil {
+		return err
+	}
+	format, present := given["format"]
+	if present && format != "text" {
+		return refuse(errBadParameter, "format is text, or left out for JSON, not %q.", shortened(format))
+	}
+	answer := a.describeMembers()
+	if present {
+		return w.send(http.StatusOK, "text/plain; charset=utf-8", answer.table())
+	}
+	return w.send(http.StatusOK, "application/json", encodeLine(answer))
+}
+
+func (a *api) describeMembers() membersAnswer {
+	s := a.Cluster.Snapshot()
+	answer := membersAnswer{
+		Cluster: s.Cluster, Self: a.Name, Known: s.Known(), Quorum: s.Known()/2 + 1,
+		Writable: a.Coordinator.Writable() == nil, Members: []memberAnswer{},
+	}
+	for _, m := range s.Members {
+		if m.Live && (m.Counted || !s.Joined() && m.ID == s.Self) {
+			answer.Alive++
+		}
+		answer.Members = append(answer.Members, a.describeMember(m, m.ID == s.Self))
+	}
+	slices.SortFunc(answer.Members, func(x, y memberAnswer) int {
+		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
+	})
+	return answer
+}
+
+func (a *api) describeMember(m membership.Member, itself bool) memberAnswer {
+	answer := memberAnswer{
+		ID: m.ID, Name: m.Name, Address: m.Address, State: m.State, Version: m.Version,
+		Since: m.Since.UTC().Truncate(time.Second), Synced: m.Synced, itself: itself,
+	}
+	if itself {
+		answer.Keys = uint64(a.Store.Len())
+		return answer
+	}
+	if status, known := a.Monitor.Peer(m.ID); known {
+		answer.RTT, answer.ClockSkew = milliseconds(status.RTT), milliseconds(status.Skew)
+		answer.Keys, answer.Behind, answer.answered = status.Keys, status.Behind, true
+	}
+	return answer
+}
+
+// milliseconds returns d in milliseconds, to the microsecond.
+func milliseconds(d time.Duration) float64 {
+	return float64(d.Round(time.Microsecond).Microseconds()) / 1000
+}
+
+// table returns the members as `snakes members` prints them.
+func (m membersAnswer) table() []byte {
+	writable := "writable"
+	if !m.Writable {
+		writable = "not writable"
+	}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "cluster %s: %d known, %d alive, quorum %d, %s\n", m.Cluster, m.Known, m.Alive, m.Quorum, writable)
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(cells ...any) { fmt.Fprintln(t, strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(cells)), cells...), "\t")) }
+	row("NAME", "ADDRESS", "STATE", "SINCE", "RTT", "SKEW", "KEYS", "BEHIND", "VERSION", "ID")
+	for _, member := range m.Members {
+		rtt, skew, keys, behind := any("-"), any("-"), any("-"), any("-")
+		if member.answered {
+			rtt, skew = fmt.Sprintf("%.1fms", member.RTT), fmt.Sprintf("%.1fms", member.ClockSkew)
+			keys, behind = member.Keys, member.Behind
+		}
+		name := member.Name
+		if member.itself {
+			name, keys = name+"*", member.Keys
+		}
+		row(name, member.Address, member.State, member.Since.Format(time.RFC3339), rtt, skew, keys, behind, member.Version, member.ID)
+	}
+	_ = t.Flush() // a buffer takes everything
+	return b.Bytes()
+}
+
+func (a *api) forget(w *response, r *http.Request) error {
+	given, err := parameters(r, "force")
+	if err != nil {
+		return err
+	}
+	force, present := given["force"]
+	if present && force != "1" {
+		return refuse(errBadParameter, "force is 1 or left out, not %q.", shortened(force))
+	}
+	member := strings.TrimPrefix(rawPath(r), "/-/members/")
+	if err := a.Cluster.Forget(r.Context(), member, present); err != nil {
+		return fmt.Errorf("forget member: %w", err)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// send answers with a body that is ready.
+func (w *response) send(status int, contentType string, body []byte) error {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Length", fmt.Sprint(len(body)))
+	w.WriteHeader(status)
+	_, _ = w.Write(body) // a client that is gone needs no answer; a HEAD gets none from net/http
+	return nil
+}

@@ -1,0 +1,145 @@
+package node
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// response is an http.ResponseWriter that remembers what the request log and error answers
+// need to know.
+type response struct {
+	http.ResponseWriter
+	id      string
+	status  int // 0 until the header is sent
+	bytes   int64
+	reading bool  // the body was asked for, so that the client was invited to send it
+	quiet   bool  // log a 5xx like any other answer
+	err     error // what an error answer stands for
+}
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// handler answers a request, or returns an error before anything was answered.
+type handler func(w *response, r *http.Request) error
+
+// serve makes h an http.Handler for use below ServeHTTP.
+func (a *api) serve(h handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		w := rw.(*response) // by ServeHTTP, around all that mux calls
+		if err := h(w, r); err != nil {
+			a.fail(w, r, err)
+		}
+	})
+}
+
+// ServeHTTP answers one request: everything goes through here, unknown paths and methods too,
+// which mux's own middleware would miss.
+func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	w := &response{ResponseWriter: rw, id: requestID(r.Header)}
+	defer a.finish(w, r, time.Now())
+	if r.ContentLength != 0 {
+		w.extendReadDeadline() // for bodies that nobody asks for, too
+	}
+	h := w.Header()
+	h.Set("X-Request-Id", w.id)
+	h.Set("Snakes-Node", a.Name)
+	// Without this, caches may serve what has a Last-Modified without asking again.
+	h.Set("Cache-Control", "no-cache")
+	a.router.ServeHTTP(w, r)
+}
+
+// finish turns a panic into an answer and logs the request.
+func (a *api) finish(w *response, r *http.Request, started time.Time) {
+	defer a.logRequest(w, r, started)
+	switch p := recover(); {
+	case p == nil:
+	case p == http.ErrAbortHandler:
+		panic(p)
+	default:
+		a.Log.Error("panic in handler", "panic", p, "request_id", w.id, "stack", string(debug.Stack()))
+		if w.status != 0 {
+			panic(http.ErrAbortHandler) // half an answer: cut it so that nobody takes it for whole
+		}
+		a.fail(w, r, errInternal)
+	}
+}
+
+func (a *api) logRequest(w *response, r *http.Request, started time.Time) {
+	level := hclog.Debug
+	switch {
+	case w.status == http.StatusInternalServerError:
+		level = hclog.Error
+	case w.status > http.StatusInternalServerError && !w.quiet:
+		level = hclog.Warn
+	}
+	if !logs(a.Log, level) {
+		return
+	}
+	facts := []any{
+		"method", r.Method, "status", w.status, "bytes", w.bytes,
+		"duration", time.Since(started), "request_id", w.id,
+	}
+	if a.Log.IsDebug() { // keys are the users' business
+		facts = append(facts, "path", rawPath(r))
+	}
+	if w.err != nil {
+		facts = append(facts, "error", w.err)
+	}
+	a.Log.Log(level, "request", facts...)
+}
+
+// logs reports whether log writes lines of level, which is Debug, Warn or Error.
+func logs(log hclog.Logger, level hclog.Level) bool {
+	switch level {
+	case hclog.Debug:
+		return log.IsDebug()
+	case hclog.Warn:
+		return log.IsWarn()
+	default:
+		return log.IsError()
+	}
+}
+
+// requestID returns the request id that the client sent, if it is fit for logs, or a new one.
+func requestID(h http.Header) string {
+	if ids := h["X-Request-Id"]; len(ids) == 1 && saneID(ids[0]) {
+		return ids[0]
+	}
+	return strconv.FormatUint(rand.Uint64()|1<<63, 16)
+}
+
+func saneID(id string) bool {
+	if len(id) == 0 || len(id) > 128 {
+		return false
+	}
+	for _, c := range []byte(id) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.', c == ':', c == '/', c == '+', c == '=':
+		default:
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,198 @@
+package node
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strconv"
+
+	"github.com/protocol7/snakes/membership"
+)
+
+const (
+	// peerPath is where nodes talk to each other.
+	peerPath = "/-/peer/"
+	// peerType is the content type of all bodies between nodes.
+	peerType = "application/vnd.snakes.peer"
+	// protocol is the version of what nodes say to each other. There is one so far.
+	protocol = "1"
+	// maxPeerBody is the size in bytes of the largest request or answer between nodes. It is
+	// far above any sensible --max-value, which binds clients alone: a value that one node
+	// took must reach all. What was not sent yet takes no memory.
+	maxPeerBody = 1 << 30
+)
+
+// The headers between nodes. A request says who asks and who is meant, an answer who answers.
+const (
+	headerProtocol = "Snakes-Protocol"
+	headerFrom     = "Snakes-From"    // node id
+	headerTo       = "Snakes-To"      // node id
+	headerCluster  = "Snakes-Cluster" // cluster id, empty while joining
+	headerAddress  = "Snakes-Address" // HOST:PORT
+	headerOrigin   = "Snakes-Origin"  // hexadecimal
+	headerRoster   = "Snakes-Roster"  // stamp
+)
+
+// peerOp answers the body of another node's request; the answer is made of what codec.go lists.
+type peerOp func(ctx context.Context, from membership.Hello, body []byte) ([]byte, error)
+
+// member makes op a handler for members of the same cluster alone, which are told what this
+// node knows of the roster and they do not. The roster is looked at after op, so that the
+// answer tells of every change that this node accepted before it.
+func (a *api) member(op peerOp) handler {
+	news := func(h http.Header) []byte {
+		if a.Roster.Stamp() == h.Get(headerRoster) {
+			return nil
+		}
+		return a.Roster.State()
+	}
+	return a.peer(op, a.Roster.Admit, news)
+}
+
+// anyNode makes op, which decides by itself whom it answers and what it tells, a handler.
+func (a *api) anyNode(op peerOp) handler {
+	admit := func(context.Context, membership.Hello) error { return nil }
+	return a.peer(op, admit, func(http.Header) []byte { return nil })
+}
+
+func (a *api) peer(op peerOp, admit func(context.Context, membership.Hello) error, news func(http.Header) []byte) handler {
+	return func(w *response, r *http.Request) error {
+		if r.Header.Get(headerProtocol) == "" {
+			return refuse(errBadHeader, "This path is for requests between nodes, which have a header %s.", headerProtocol)
+		}
+		w.Header().Set(headerProtocol, protocol)
+		w.Header().Set(headerFrom, a.Self)
+		from, err := a.hello(r.Header)
+		if err == nil {
+			err = admit(r.Context(), from)
+		}
+		if err != nil {
+			a.failPeer(w, r, nil, err)
+			return nil
+		}
+		body, err := w.body(r, maxPeerBody)
+		var answer []byte
+		if err == nil {
+			answer, err = op(r.Context(), from, body)
+		}
+		if err != nil {
+			a.failPeer(w, r, news(r.Header), err)
+			return nil
+		}
+		return w.send(http.StatusOK, peerType, appendText(answer, news(r.Header)))
+	}
+}
+
+// failPeer answers another node with an error.
+func (a *api) failPeer(w *response, r *http.Request, news []byte, err error) {
+	w.err = err
+	w.refuse(r, kindOf(err).status, peerType, appendText(appendError(nil, err), news))
+}
+
+// hello returns who sent a request with these headers, or an error if it is not for this node
+// or in a protocol that it does not speak.
+func (a *api) hello(h http.Header) (membership.Hello, error) {
+	if theirs := h.Get(headerProtocol); theirs != protocol {
+		return membership.Hello{}, refuse(errProtocol, "this node speaks protocol %s, the asking one %s", protocol, shortened(theirs))
+	}
+	// Before anything else is done: addresses are reused, and a write meant for another node
+	// must not count as this one's.
+	if to := h.Get(headerTo); to != a.Self {
+		return membership.Hello{}, refuse(errMisdirected, "this is node %s, not %s", a.Self, shortened(to))
+	}
+	return parseHello(h)
+}
+
+func setHello(h http.Header, hello membership.Hello) {
+	h.Set(headerFrom, hello.ID)
+	h.Set(headerCluster, hello.ClusterID)
+	h.Set(headerAddress, hello.Address)
+	h.Set(headerOrigin, strconv.FormatUint(hello.Origin, 16))
+}
+
+func parseHello(h http.Header) (membership.Hello, error) {
+	hello := membership.Hello{ID: h.Get(headerFrom), ClusterID: h.Get(headerCluster), Address: h.Get(headerAddress)}
+	if !hexadecimal(hello.ID) || len(hello.ID) != 32 {
+		return hello, refuse(errBadHeader, "%s is no node id", headerFrom)
+	}
+	if !hexadecimal(hello.ClusterID) || len(hello.ClusterID) > 64 {
+		return hello, refuse(errBadHeader, "%s is no cluster id", headerCluster)
+	}
+	if _, _, err := net.SplitHostPort(hello.Address); err != nil || len(hello.Address) > 300 || !printable(hello.Address) {
+		return hello, refuse(errBadHeader, "%s is no HOST:PORT", headerAddress)
+	}
+	origin, err := strconv.ParseUint(h.Get(headerOrigin), 16, 64)
+	if err != nil || origin == 0 {
+		return hello, refuse(errBadHeader, "%s is no origin", headerOrigin)
+	}
+	hello.Origin = origin
+	return hello, nil
+}
+
+// hexadecimal reports whether s holds lower-case hexadecimal digits alone.
+func hexadecimal(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *api) peerWrite(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	records := d.records()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return appendOutcomes(nil, a.Replica.Write(records)), nil
+}
+
+func (a *api) peerLookup(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	key := d.key()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	meta, err := a.Replica.Lookup(key)
+	if err != nil {
+		return nil, err
+	}
+	return appendMeta(nil, meta), nil
+}
+
+func (a *api) peerFetch(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	key := d.key()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	record, err := a.Replica.Fetch(key)
+	if err != nil {
+		return nil, err
+	}
+	return appendRecord(make([]byte, 0, recordRoom(record)), record), nil
+}
+
+func (a *api) peerExchange(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	theirs := d.status()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	a.Clock.Observe(theirs.Clock)
+	return appendStatus(nil, a.Replica.Status(theirs.SeenHash)), nil
+}
+
+func (a *api) peerConsent(ctx context.Context, from membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	message := d.bytes()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	answer, err := a.Roster.Consent(ctx, from, message)
+	if err != nil {
+		return nil, err
+	}
+	return appendText(nil, answer), nil
+}

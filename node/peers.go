@@ -1,0 +1,256 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+const (
+	// dialTime limits the wait for a connection. A peer on the same network answers in
+	// milliseconds; one that is gone should not hold up a request for longer than silence
+	// does.
+	dialTime = time.Second
+	// callTime limits a call whose context has no deadline.
+	callTime = 30 * time.Second
+	// maxAnswer is the size in bytes of the largest answer that brings no value: a seen set
+	// with many gaps, the state of a roster.
+	maxAnswer = 64 << 20
+)
+
+var errNoAddress = errors.New("address is not known")
+
+// peersConfig is what peers works with. All fields are needed.
+type peersConfig struct {
+	// Hello says who this node is, as of now.
+	Hello func() membership.Hello
+	// Addresses returns the HOST:PORT of a node, or false if it is not known.
+	Addresses func(id string) (address string, known bool)
+	// Roster takes in what other nodes know of the roster, and their refusals.
+	Roster rosterNews
+	// Clock is shown the timestamps of answers.
+	Clock *version.Clock
+}
+
+// rosterNews is what this node learns of the roster from answers.
+type rosterNews interface {
+	Stamp() string
+	// Merge takes in the State of another node. Once it returned nil, views of the cluster
+	// show it.
+	Merge(state []byte) error
+	// Refused is told what this node was refused for by another.
+	Refused(err error)
+}
+
+// peers carries requests to other nodes: it is the asking side of what peer answers. It
+// implements replication.Peers. Errors of another node are here what they were there, by
+// errors.Is. Safe for concurrent use.
+type peers struct {
+	peersConfig
+	transport *http.Transport
+}
+
+var _ replication.Peers = (*peers)(nil)
+
+// newPeers returns a peers that has no connection yet; Close ends those that it will have.
+func newPeers(config peersConfig) *peers {
+	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 15 * time.Second}
+	return &peers{peersConfig: config, transport: &http.Transport{
+		// Proxy stays nil: what the environment says is meant for the world outside.
+		DialContext:         dialer.DialContext,
+		MaxIdleConnsPerHost: 256, // as many as there are requests at once under load
+		// Shorter than the server's, so that it is this side that ends an idle connection and
+		// no request meets one that is just being closed.
+		IdleConnTimeout:        idleTime / 2,
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: maxHeader,
+		ReadBufferSize:         16 << 10,
+		WriteBufferSize:        16 << 10,
+	}}
+}
+
+// Close ends connections that carry no call. Calls under way end by their contexts.
+func (p *peers) Close() { p.transport.CloseIdleConnections() }
+
+// Write implements replication.Peers.
+func (p *peers) Write(ctx context.Context, id string, records []replication.Record) ([]replication.Outcome, error) {
+	room := 10
+	for _, r := range records {
+		room += recordRoom(r)
+	}
+	var outcomes []replication.Outcome
+	err := p.call(ctx, "write", id, appendRecords(make([]byte, 0, room), records), maxAnswer, func(d *decoder) {
+		if outcomes = d.outcomes(); len(outcomes) != len(records) {
+			d.fail("%d outcomes of %d records", len(outcomes), len(records))
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range outcomes {
+		p.Clock.Observe(o.Current.Version.Timestamp) // zero, which moves no clock, with an error
+	}
+	return outcomes, nil
+}
+
+// Lookup implements replication.Peers.
+func (p *peers) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {
+	var meta replication.Meta
+	err := p.call(ctx, "lookup", id, appendText(nil, key), maxAnswer, func(d *decoder) { meta = d.meta() })
+	if err != nil {
+		return replication.Meta{}, err
+	}
+	p.Clock.Observe(meta.Version.Timestamp)
+	return meta, nil
+}
+
+// Fetch implements replication.Peers.
+func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, error) {
+	var record replication.Record
+	err := p.call(ctx, "fetch", id, appendText(nil, key), maxPeerBody, func(d *decoder) {
+		if record = d.record(); record.Key != key {
+			d.fail("record of another key")
+		}
+	})
+	if err != nil {
+		return replication.Record{}, err
+	}
+	p.Clock.Observe(record.Version.Timestamp)
+	return record, nil
+}
+
+// Exchange implements replication.Peers.
+func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status) (replication.Status, error) {
+	var theirs replication.Status
+	err := p.call(ctx, "exchange", id, appendStatus(nil, mine), maxAnswer, func(d *decoder) { theirs = d.status() })
+	if err != nil {
+		return replication.Status{}, err
+	}
+	p.Clock.Observe(theirs.Clock)
+	return theirs, nil
+}
+
+// Consent carries one message of the agreement on the roster to node id, which is said to be
+// at address, HOST:PORT, and returns what it answers. It may arrive there twice.
+func (p *peers) Consent(ctx context.Context, id, address string, message []byte) ([]byte, error) {
+	var answer []byte
+	body := appendText(nil, message)
+	err := p.callAt(ctx, "consent", id, address, body, maxAnswer, func(d *decoder) { answer = d.bytes() })
+	if err != nil {
+		return nil, err
+	}
+	return answer, nil
+}
+
+// call is callAt the address of node id.
+func (p *peers) call(ctx context.Context, op, id string, body []byte, limit int64, decode func(*decoder)) error {
+	address, known := p.Addresses(id)
+	if !known {
+		return fmt.Errorf("%s at node %s: %w", op, id, errNoAddress)
+	}
+	return p.callAt(ctx, op, id, address, body, limit, decode)
+}
+
+// callAt sends body to node id and has decode read the answer, of at most limit bytes. When it
+// returns, what the other node told of the roster is known here, whether or not it answered
+// with an error.
+func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte, limit int64, decode func(*decoder)) error {
+	if _, limited := ctx.Deadline(); !limited {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTime)
+		defer cancel()
+	}
+	answer, status, err := p.post(ctx, op, id, address, body, limit)
+	if err == nil {
+		err = p.read(answer, status, decode)
+	}
+	if err != nil {
+		return fmt.Errorf("%s at node %s (%s): %w", op, id, address, err)
+	}
+	return nil
+}
+
+// post returns the body of node id's answer, and its status.
+func (p *peers) post(ctx context.Context, op, id, address string, body []byte, limit int64) ([]byte, int, error) {
+	request := (&http.Request{
+		Method: http.MethodPost,
+		URL:    &url.URL{Scheme: "http", Host: address, Path: peerPath + op},
+		Header: http.Header{
+			"Content-Type": {peerType},
+			// Present but empty is not sent; it says that this request may be sent again. A
+			// peer that restarted has closed the connections that wait here, and that must
+			// not look as if it failed.
+			"Idempotency-Key": {},
+		},
+		ContentLength: int64(len(body)),
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
+	}).WithContext(ctx)
+	request.Header.Set(headerProtocol, protocol)
+	request.Header.Set(headerTo, id)
+	request.Header.Set(headerRoster, p.Roster.Stamp())
+	setHello(request.Header, p.Hello())
+
+	// The transport itself follows no redirect.
+	response, err := p.transport.RoundTrip(request)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer response.Body.Close()
+	if err := sentBy(response, id); err != nil {
+		return nil, 0, err
+	}
+	answer, err := readBounded(response.Body, response.ContentLength, limit, nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("read answer: %w", err)
+	}
+	return answer, response.StatusCode, nil
+}
+
+// sentBy returns nil if node id sent the response, in our protocol.
+func sentBy(response *http.Response, id string) error {
+	theirs, contentType := response.Header.Get(headerProtocol), response.Header.Get("Content-Type")
+	switch from := response.Header.Get(headerFrom); {
+	case theirs == "" || contentType != peerType && theirs == protocol:
+		return fmt.Errorf("%w: status %d with %.80q is no answer of a node", errBadMessage, response.StatusCode, contentType)
+	case theirs != protocol:
+		return fmt.Errorf("%w: this node speaks %s, the other one %.20s", errProtocol, protocol, theirs)
+	case from != id:
+		return fmt.Errorf("%w: node %.40q answers there", errMisdirected, from)
+	}
+	return nil
+}
+
+// read takes an answer apart.
+func (p *peers) read(answer []byte, status int, decode func(*decoder)) error {
+	d := decoder{rest: answer}
+	var theirs error
+	if status == http.StatusOK {
+		decode(&d)
+	} else {
+		theirs = d.remoteError(d.text(maxErrorText))
+	}
+	state := d.bytes()
+	if err := d.end(); err != nil {
+		return err
+	}
+	if len(state) > 0 {
+		if err := p.Roster.Merge(state); err != nil {
+			return fmt.Errorf("merge roster: %w", err)
+		}
+	}
+	if theirs != nil {
+		p.Roster.Refused(theirs)
+	}
+	return theirs
+}

@@ -1,0 +1,113 @@
+package node
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/gorilla/mux"
+
+	"github.com/protocol7/snakes/replication"
+)
+
+// routes lists all that a node serves. Keys have the top level for themselves; everything
+// else lives under /-/, which no key can shadow.
+func (a *api) routes() *mux.Router {
+	// SkipClean and UseEncodedPath: mux sees the path as it was sent and redirects nobody.
+	r := mux.NewRouter().SkipClean(true).UseEncodedPath()
+	route := func(path string, h handler, methods ...string) {
+		r.Handle(path, a.serve(h)).Methods(methods...)
+	}
+	const (
+		GET    = http.MethodGet
+		HEAD   = http.MethodHead
+		PUT    = http.MethodPut
+		POST   = http.MethodPost
+		DELETE = http.MethodDelete
+	)
+	route("/{key}", a.get, GET, HEAD)
+	route("/{key}", a.put, PUT)
+	route("/{key}", a.delete, DELETE)
+
+	route("/", a.index, GET, HEAD)
+	route("/-/", a.index, GET, HEAD)
+	route("/-/members", a.members, GET, HEAD)
+	route("/-/members/{member}", a.forget, DELETE)
+	route("/-/healthy", a.healthy, GET, HEAD)
+	route("/-/ready", a.ready, GET, HEAD)
+	route("/-/digest", a.digest, GET, HEAD)
+	route("/-/inspect/{key}", a.inspect, GET, HEAD)
+
+	route(peerPath+"write", a.member(a.peerWrite), POST)
+	route(peerPath+"lookup", a.member(a.peerLookup), POST)
+	route(peerPath+"fetch", a.member(a.peerFetch), POST)
+	route(peerPath+"exchange", a.member(a.peerExchange), POST)
+	route(peerPath+"consent", a.anyNode(a.peerConsent), POST)
+
+	r.NotFoundHandler = a.serve(a.notFound)
+	r.MethodNotAllowedHandler = a.serve(a.methodNotAllowed)
+	return r
+}
+
+func (a *api) notFound(w *response, r *http.Request) error {
+	path := rawPath(r)
+	switch {
+	case path == "": // "GET http://host:port"
+		r.URL.Path = "/"
+		a.router.ServeHTTP(w, r)
+		return nil
+	case strings.HasPrefix(path, "/-/"):
+		return refuse(errNoResource, "There is nothing at this path. GET /-/ lists what there is.")
+	}
+	_, err := rawKey(r, "/")
+	return err
+}
+
+func (a *api) methodNotAllowed(w *response, r *http.Request) error {
+	allow := a.allowed(r)
+	w.Header().Set("Allow", allow)
+	return refuse(errMethod, "Here go %s.", allow)
+}
+
+// allowed returns the methods that are routed for the path of r, for an Allow header.
+func (a *api) allowed(r *http.Request) string {
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost, http.MethodDelete}
+	return strings.Join(slices.DeleteFunc(methods, func(method string) bool {
+		probe := *r
+		probe.Method = method
+		var match mux.RouteMatch
+		return !a.router.Match(&probe, &match) || match.MatchErr != nil
+	}), ", ")
+}
+
+// rawPath returns the path of r as it was sent, neither cleaned nor decoded. It begins with a
+// slash, but for the request targets "*" and "host:port" and for an absolute one without path.
+func rawPath(r *http.Request) string {
+	target, _, _ := strings.Cut(r.RequestURI, "?")
+	if strings.HasPrefix(target, "/") {
+		return target
+	}
+	_, rest, absolute := strings.Cut(target, "://")
+	if !absolute {
+		return target
+	}
+	slash := strings.IndexByte(rest, '/')
+	if slash < 0 {
+		return ""
+	}
+	return rest[slash:]
+}
+
+// rawKey returns the key that follows prefix in the path of r as it was sent. A key needs no
+// escapes, so that one which has any is no key; decoding first would let "/%66oo" and "/foo"
+// be the same key here and two keys behind the next proxy.
+func rawKey(r *http.Request, prefix string) (string, error) {
+	key, found := strings.CutPrefix(rawPath(r), prefix)
+	if found && replication.ValidKey(key) == nil {
+		return key, nil
+	}
+	if len(key) > 2*replication.MaxKeyBytes {
+		return "", refuse(replication.ErrBadKey, "A key is 1 to %d ASCII letters and digits; this one has %d characters.", replication.MaxKeyBytes, len(key))
+	}
+	return "", refuse(replication.ErrBadKey, "A key is 1 to %d ASCII letters and digits, not %q.", replication.MaxKeyBytes, key)
+}

@@ -1,0 +1,36 @@
+package node
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	// headerTime is how long a client may take to send the headers of a request.
+	headerTime = 10 * time.Second
+	// idleTime is how long a connection may wait for its next request.
+	idleTime = 2 * time.Minute
+	// maxHeader is the size in bytes of the largest header of a request or answer. The
+	// longest key and all headers that mean something here take less than 2 KiB.
+	maxHeader = 32 << 10
+)
+
+// newServer returns the server of handler. It limits how long a client may take to ask, and
+// how long it may pause within a body (see bodyTime), but not how long it takes to read a
+// value: a slow line is no fault.
+func newServer(handler http.Handler, log hclog.Logger) *http.Server {
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: headerTime,
+		IdleTimeout:       idleTime,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          log.StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Warn}),
+		// "OPTIONS *" takes the way of all requests.
+		DisableGeneralOptionsHandler: true,
+	}
+}
