@@ -75,6 +75,7 @@ type Link interface {
 var (
 	idPattern      = regexp.MustCompile(`^[0-9a-f]{32}$`)
 	namePattern    = regexp.MustCompile(`^[a-z0-9.-]{1,63}$`)
+	hostPattern    = regexp.MustCompile(`^[0-9A-Za-z.:%_-]+$`)
 	clusterPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
 )
 
@@ -124,8 +125,8 @@ func validAddress(address string) error {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return fmt.Errorf("%q: port is not 1 to 65535", address)
 	}
-	if host == "" || len(address) > 255 {
-		return fmt.Errorf("%q: host is missing or too long", address)
+	if !hostPattern.MatchString(host) || len(address) > 255 {
+		return fmt.Errorf("%q: host is missing, too long, or neither a name nor an IP address", address)
 	}
 	return nil
 }

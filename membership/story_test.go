@@ -66,8 +66,21 @@ func TestTheSameNodeReturnsOnAnotherPort(t *testing.T) {
 	b.kill()
 	b = net.start(t, named("b"), data(b))
 	await(t, "3: a=alive b=alive c=alive", a, b, c)
-	if address, _ := a.Address(b.id); address != b.address {
-		t.Errorf("address of b: got %s, want %s", address, b.address)
+	awaitAddress(t, a, b)
+	awaitAddress(t, c, b)
+}
+
+// awaitAddress waits until n knows where to reach of.
+func awaitAddress(t *testing.T, n, of *node) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		address, _ := n.Address(of.id)
+		if address == of.address && strings.HasSuffix(n.picture(), "b=alive c=alive") {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s reaches %s at %s, want %s; sees %s", n.config.Name, of.config.Name, address, of.address, n.picture())
+		}
 	}
 }
 
