@@ -57,4 +57,16 @@
 //
 //	gossip + requests --Shutdown--> requests --Close--> closed
 //	gossip + requests --Requests().Close--> gossip --Close--> closed
+//
+// # Example
+//
+//	port, err := transport.Listen(transport.Config{Bind: "127.0.0.1:9000"})
+//	...
+//	defer port.Close()
+//	gossip := memberlist.DefaultLANConfig()
+//	gossip.Label = "snakes" // required
+//	gossip.Transport = port
+//	members, err := memberlist.Create(gossip)
+//	...
+//	err = server.Serve(port.Requests())
 package transport

@@ -79,6 +79,13 @@ func eventually(t *testing.T, what string, holds func() bool) {
 	}
 }
 
+// len returns how many connections are unclaimed.
+func (u *unclaimed) len() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.byAge.Len()
+}
+
 // accept claims the next request connection.
 func accept(t *testing.T, l net.Listener) net.Conn {
 	t.Helper()

@@ -1,0 +1,71 @@
+package transport
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+)
+
+// owner claims the connections of one kind, until it has ended.
+type owner struct {
+	conns   chan net.Conn
+	ended   chan struct{}
+	end     func() // closes ended, once
+	claimed atomic.Uint64
+}
+
+func newOwner() *owner {
+	o := &owner{conns: make(chan net.Conn), ended: make(chan struct{})}
+	o.end = sync.OnceFunc(func() { close(o.ended) })
+	return o
+}
+
+func (o *owner) hasEnded() bool {
+	select {
+	case <-o.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// offer waits until conn is claimed, and reports false if o or ctx ended before that.
+func (o *owner) offer(ctx context.Context, conn net.Conn) bool {
+	if o.hasEnded() {
+		return false
+	}
+	select {
+	case o.conns <- conn:
+		o.claimed.Add(1)
+		return true
+	case <-o.ended:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// listener is an owner's connections as a net.Listener.
+type listener struct {
+	*owner
+	addr net.Addr
+}
+
+func (l listener) Accept() (net.Conn, error) {
+	if !l.hasEnded() {
+		select {
+		case conn := <-l.conns:
+			return conn, nil
+		case <-l.ended:
+		}
+	}
+	return nil, &net.OpError{Op: "accept", Net: l.addr.Network(), Addr: l.addr, Err: net.ErrClosed}
+}
+
+func (l listener) Close() error {
+	l.end()
+	return nil
+}
+
+func (l listener) Addr() net.Addr { return l.addr }
