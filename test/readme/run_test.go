@@ -159,3 +159,37 @@ func running(pid int) bool {
 	_, after, _ := strings.Cut(string(stat), ") ")
 	return !strings.HasPrefix(after, "Z") && !strings.HasPrefix(after, "X")
 }
+
+// The kernel closes the shell's input when the process that runs it dies, whatever way.
+func TestJobsEndWhenTheShellsInputIsClosed(t *testing.T) {
+	dir := t.TempDir()
+	s, err := startShell(dir, dir, "")
+	if errors.Is(err, ErrNoShell) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.background("sleep 1000", filepath.Join(dir, "log"), 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := s.run("echo $!", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(out))
+	if err != nil || !running(pid) {
+		t.Fatalf("%q is not the id of a running process: %v", out, err)
+	}
+	if err := s.input.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// The exit code is that of the shell's last job, which it killed.
+	_ = s.cmd.Wait()
+	if running(pid) {
+		t.Errorf("process %d runs on", pid)
+	}
+	if err := s.output.Close(); err != nil {
+		t.Error(err)
+	}
+}

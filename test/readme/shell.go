@@ -39,7 +39,6 @@ func startShell(dir, home, path string) (*shell, error) {
 	cmd := exec.Command(bash, "--noprofile", "--norc")
 	cmd.Dir = dir
 	cmd.Env = environment(home, path)
-	// The shell's own notices about killed jobs go to its standard error, that is nowhere; commands have their own.
 	cmd.Stdout = theirs
 	ownGroup(cmd)
 	input, err := cmd.StdinPipe()
@@ -50,7 +49,9 @@ func startShell(dir, home, path string) (*shell, error) {
 		return nil, errors.Join(fmt.Errorf("start the shell: %w", err), output.Close())
 	}
 	s := &shell{cmd: cmd, input: input, output: output}
-	if _, err := io.WriteString(input, "trap 'kill -9 $(jobs -p); wait' EXIT\n"); err != nil {
+	// Bash reports a killed job, in the midst of what commands print, unless the signal is trapped. A trap on KILL is
+	// never run, but counts as one.
+	if _, err := io.WriteString(input, "trap : KILL; trap 'kill -9 $(jobs -p); wait' EXIT\n"); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the shell: %w", err), s.end())
 	}
 	return s, nil
@@ -119,29 +120,19 @@ func (s *shell) do(line string, timeout time.Duration) (string, int, error) {
 	}
 }
 
-// end closes the shell's input, upon which it kills and awaits its jobs, and waits for it. A shell that hangs is
-// killed with all that it started.
+// end ends the shell and all that it started, and waits for the shell and its jobs.
 func (s *shell) end() error {
-	inputErr := s.input.Close()
-	ended := make(chan struct{})
-	go func() {
-		// How the shell ends says nothing: its last command's exit code is its own.
-		_ = s.cmd.Wait()
-		close(ended)
-	}()
-	grace := 10 * time.Second
-	if s.hung {
-		grace = 0
+	var errs []error
+	if !s.hung {
+		_, _, err := s.do("kill -9 $(jobs -p); wait", 10*time.Second)
+		errs = append(errs, err)
 	}
-	select {
-	case <-ended:
-	case <-time.After(grace):
-		if err := killGroup(s.cmd.Process); err != nil {
-			return fmt.Errorf("kill the shell: %w", err)
-		}
-		<-ended
-	}
-	return errors.Join(inputErr, s.output.Close())
+	// For what hangs in the foreground, and for children of jobs. The shell itself has not been waited for, so that
+	// the group's number is still its own.
+	errs = append(errs, killGroup(s.cmd.Process))
+	// How the shell ends says nothing: we killed it. Wait closes its input.
+	_ = s.cmd.Wait()
+	return errors.Join(append(errs, s.output.Close())...)
 }
 
 func quote(text string) string {
