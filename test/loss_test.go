@@ -86,8 +86,7 @@ func TestTerminatedNodeIsStoppedAtOnceAndStillCounted(t *testing.T) {
 	c.AwaitMembers(15 * time.Second)
 }
 
-func TestTerminatedNodeFinishesRequestsUnderWay(t *testing.T) {
-	t.Parallel()
+func TestRestartOfANodeIsNotNoticed(t *testing.T) {
 	c := cluster.Start(t, 3)
 	n := c.Node(1)
 	users := plainClients(others(c, n)...)

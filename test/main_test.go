@@ -2,6 +2,7 @@ package test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"sync"
@@ -11,7 +12,25 @@ import (
 	"github.com/protocol7/snakes/test/cluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Main(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := runMoreInParallel(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
+	}
+	os.Exit(cluster.Main(m))
+}
+
+// runMoreInParallel lets six parallel stories run at once unless the command line says how many: they wait for nodes
+// nearly all the time, and Go's default is one for each processor.
+func runMoreInParallel() error {
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", "6")
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()
