@@ -1,0 +1,367 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/storetest"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// cluster is some nodes in memory, called a, b, c, ...: their ids, and node-a, ... their names.
+type cluster map[string]*node
+
+// node is one of them. What others get from it goes through net, so that a test can spoil it.
+type node struct {
+	*replication.Coordinator
+	id      string
+	store   *storetest.Memory
+	clock   *version.Clock
+	members *members
+	peers   *peers
+}
+
+// link is what becomes of a call to a node: nil answers it, else an error or a long wait.
+type link func(ctx context.Context) error
+
+var errRefused = errors.New("connection refused")
+
+// soon is after everything that takes no time.
+const soon = time.Millisecond
+
+func refuses(ctx context.Context) error {
+	if err := takes(soon)(ctx); err != nil {
+		return err
+	}
+	return errRefused
+}
+
+func freezes(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func takes(d time.Duration) link {
+	return func(ctx context.Context) error {
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// setup changes how a cluster is made, before it is.
+type setup struct {
+	// store, unless nil, wraps a node's store.
+	store func(id string, s replication.Store, c *version.Clock) replication.Store
+	// skew is how far a node's wall clock is ahead.
+	skew map[string]time.Duration
+}
+
+// newCluster returns nodes that all know each other, live and synced, in one roster. They are
+// closed at the end of the test.
+func newCluster(t testing.TB, ids string, with setup) cluster {
+	t.Helper()
+	cl := make(cluster)
+	for i, id := range strings.Split(ids, "") {
+		now := func() time.Time { return time.Now().Add(with.skew[id]) }
+		n := &node{
+			id: id, store: new(storetest.Memory), clock: version.NewClock(now, version.Timestamp{}),
+			members: newMembers(id, ids),
+		}
+		n.peers = &peers{self: n, cluster: cl, links: make(map[string]link)}
+		var store replication.Store = n.store
+		if with.store != nil {
+			store = with.store(id, store, n.clock)
+		}
+		c, err := replication.New(replication.Config{
+			Store: store, Members: n.members, Peers: n.peers, Clock: n.clock, Origin: uint64(i + 1), Now: now,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.Coordinator = c
+		cl[id] = n
+	}
+	t.Cleanup(cl.close)
+	return cl
+}
+
+func (cl cluster) close() {
+	for _, n := range cl {
+		n.Close()
+	}
+}
+
+// put stores a record at one node behind the backs of all coordinators.
+func (cl cluster) put(t testing.TB, id string, r replication.Record) {
+	t.Helper()
+	if out := cl[id].store.Apply([]replication.Record{r}); out[0].Err != nil {
+		t.Fatal(out[0].Err)
+	}
+}
+
+// spoil makes all nodes' calls to id go through l.
+func (cl cluster) spoil(id string, l link) {
+	for _, n := range cl {
+		n.peers.set(id, l)
+	}
+}
+
+// holds returns what a node's store has under key: its value, "gone", "damaged" or "nothing".
+func (n *node) holds(key string) string {
+	r, err := n.store.Get(key)
+	switch {
+	case errors.Is(err, replication.ErrNotFound):
+		return "nothing"
+	case errors.Is(err, replication.ErrDamaged):
+		return "damaged"
+	case err != nil:
+		return err.Error()
+	case r.Deleted:
+		return "gone"
+	}
+	return string(r.Value)
+}
+
+func (cl cluster) wantHeld(t testing.TB, key, want string, ids string) {
+	t.Helper()
+	for _, id := range strings.Split(ids, "") {
+		if got := cl[id].holds(key); got != want {
+			t.Errorf("node %s holds %s under %s, want %s", id, got, key, want)
+		}
+	}
+}
+
+// at returns a version of an origin that no node has, from some seconds after 2000, the start
+// of time in a synctest bubble.
+func at(seconds int) version.Version {
+	return version.Version{
+		Timestamp: version.Timestamp{Wall: time.Date(2000, 1, 1, 0, 0, seconds, 0, time.UTC).UnixNano()},
+		Dot:       version.Dot{Origin: 99, Counter: uint64(1000 + seconds)},
+	}
+}
+
+func record(key, value string, v version.Version) replication.Record {
+	return replication.Record{Key: key, Version: v, ContentType: "text/plain", Value: []byte(value)}
+}
+
+func tombstone(key string, v version.Version) replication.Record {
+	return replication.Record{Key: key, Version: v, Deleted: true}
+}
+
+// members is what one node knows of the cluster. It takes who fails for not live and who
+// answers for live.
+type members struct {
+	mu   sync.Mutex // guards the fields below
+	view *replication.View
+	log  []string // "b: why" per failure reported
+}
+
+func newMembers(self, ids string) *members {
+	m := &members{view: &replication.View{Self: self, Rosters: [][]string{strings.Split(ids, "")}}}
+	for _, id := range strings.Split(ids, "") {
+		m.view.Members = append(m.view.Members, replication.Member{ID: id, Name: "node-" + id, Live: true, Synced: true})
+	}
+	return m
+}
+
+// change replaces the view by a changed copy.
+func (m *members) change(change func(v *replication.View)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	view := &replication.View{Self: m.view.Self, Members: slices.Clone(m.view.Members), Rosters: m.view.Rosters}
+	change(view)
+	m.view = view
+}
+
+func (m *members) changeMember(id string, change func(m *replication.Member)) {
+	m.change(func(v *replication.View) {
+		for i := range v.Members {
+			if v.Members[i].ID == id {
+				change(&v.Members[i])
+			}
+		}
+	})
+}
+
+func (m *members) live(id string, live bool) {
+	m.changeMember(id, func(m *replication.Member) { m.Live = live })
+}
+
+func (m *members) synced(id string, synced bool) {
+	m.changeMember(id, func(m *replication.Member) { m.Synced = synced })
+}
+
+func (m *members) rosters(rosters ...string) {
+	m.change(func(v *replication.View) {
+		v.Rosters = nil
+		for _, roster := range rosters {
+			v.Rosters = append(v.Rosters, strings.Split(roster, ""))
+		}
+	})
+}
+
+func (m *members) View() *replication.View {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.view
+}
+
+func (m *members) Failed(id string, err error) {
+	m.live(id, false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log = append(m.log, fmt.Sprintf("%s: %v", id, err))
+}
+
+func (m *members) Answered(id string) {
+	if known, _ := m.View().Member(id); !known.Live {
+		m.live(id, true)
+	}
+}
+
+func (m *members) failures() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.log)
+}
+
+// peers carries one node's calls to the others.
+type peers struct {
+	self    *node
+	cluster cluster
+
+	mu    sync.Mutex // guards the fields below
+	links map[string]link
+	calls []string // "write b", "lookup c", ...
+
+	// Unless nil these replace what the node would answer.
+	write func(id string, records []replication.Record) []replication.Outcome
+	fetch func(id, key string) (replication.Record, error)
+	// answered, unless nil, is called after each answer of a node to what.
+	answered func(what, id string)
+}
+
+func (p *peers) set(id string, l link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.links[id] = l
+}
+
+func (p *peers) called() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.calls)
+}
+
+// reach goes to the node, or not.
+func (p *peers) reach(ctx context.Context, what, id string) (*replication.Replica, error) {
+	p.mu.Lock()
+	p.calls = append(p.calls, what+" "+id)
+	l := p.links[id]
+	p.mu.Unlock()
+	if l != nil {
+		if err := l(ctx); err != nil {
+			return nil, fmt.Errorf("%s to %s: %w", what, id, err)
+		}
+	}
+	return p.cluster[id].Replica(), ctx.Err()
+}
+
+func (p *peers) after(what, id string, heard version.Timestamp) {
+	p.self.clock.Observe(heard)
+	if p.answered != nil {
+		p.answered(what, id)
+	}
+}
+
+func (p *peers) Write(ctx context.Context, id string, records []replication.Record) ([]replication.Outcome, error) {
+	replica, err := p.reach(ctx, "write", id)
+	if err != nil {
+		return nil, err
+	}
+	write := replica.Write
+	if p.write != nil {
+		write = func(records []replication.Record) []replication.Outcome { return p.write(id, records) }
+	}
+	outcomes := write(records)
+	for _, o := range outcomes {
+		p.after("write", id, o.Current.Version.Timestamp)
+	}
+	return outcomes, nil
+}
+
+func (p *peers) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {
+	replica, err := p.reach(ctx, "lookup", id)
+	if err != nil {
+		return replication.Meta{}, err
+	}
+	held, err := replica.Lookup(key)
+	p.after("lookup", id, held.Version.Timestamp)
+	return held, err
+}
+
+func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, error) {
+	replica, err := p.reach(ctx, "fetch", id)
+	if err != nil {
+		return replication.Record{}, err
+	}
+	fetch := replica.Fetch
+	if p.fetch != nil {
+		fetch = func(key string) (replication.Record, error) { return p.fetch(id, key) }
+	}
+	r, err := fetch(key)
+	p.after("fetch", id, r.Version.Timestamp)
+	return r, err
+}
+
+func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status) (replication.Status, error) {
+	replica, err := p.reach(ctx, "exchange", id)
+	if err != nil {
+		return replication.Status{}, err
+	}
+	status := replica.Status(mine.SeenHash)
+	p.after("exchange", id, status.Clock)
+	return status, nil
+}
+
+// wantReceipt checks a receipt in the form of the header that users see.
+func wantReceipt(t testing.TB, got replication.Receipt, want string) {
+	t.Helper()
+	text := fmt.Sprintf("%d/%d", got.Acks, got.N)
+	if len(got.Missing) > 0 {
+		text += " missing " + strings.Join(got.Missing, ",")
+	}
+	if text != want {
+		t.Errorf("receipt: got %s, want %s", text, want)
+	}
+}
+
+// wantMissed checks that err is a quorum error with these numbers.
+func wantMissed(t testing.TB, err error, want string) *replication.QuorumError {
+	t.Helper()
+	var missed *replication.QuorumError
+	if !errors.As(err, &missed) {
+		t.Fatalf("got error %v, want a quorum error: %s", err, want)
+	}
+	got := fmt.Sprintf("need %d, alive %d, known %d, acks %d, written %s",
+		missed.Need, missed.Alive, missed.Known, missed.Acks, missed.Written)
+	if got != want {
+		t.Errorf("quorum error: got %s, want %s\n%v", got, want, err)
+	}
+	return missed
+}
