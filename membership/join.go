@@ -33,7 +33,7 @@ func (m *Membership) Start() error {
 }
 
 // Stop tells the others that this node ends in good order and is expected back, ends gossip,
-// and waits for all that Start began. Later calls do nothing. It takes two seconds at most.
+// and waits for all that Start began. Later calls do nothing. It takes three seconds at most.
 func (m *Membership) Stop() {
 	if m.list != nil {
 		m.stopped()
@@ -57,7 +57,7 @@ func (m *Membership) leave() {
 	}
 	all.Wait()
 	for _, step := range []func() error{
-		func() error { return m.list.UpdateNode(askTimeout / 2) },
+		func() error { return m.updateNode(askTimeout / 2) },
 		func() error { return m.list.Leave(askTimeout / 2) },
 		m.list.Shutdown,
 	} {
@@ -86,10 +86,18 @@ func (m *Membership) publish(ctx context.Context) {
 			continue
 		}
 		told = at
-		if err := m.list.UpdateNode(m.cfg.Pace); err != nil {
+		if err := m.updateNode(m.cfg.Pace / 2); err != nil {
 			m.logger.Debug("update not broadcast yet", "error", err)
 		}
 	}
+}
+
+// updateNode broadcasts what this node tells about itself. memberlist's own method reads what
+// it writes without a lock, so there is one call at a time.
+func (m *Membership) updateNode(timeout time.Duration) error {
+	m.updating.Lock()
+	defer m.updating.Unlock()
+	return m.list.UpdateNode(timeout)
 }
 
 // tend looks after the cluster whenever something changed, and now and then.

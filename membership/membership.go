@@ -33,6 +33,7 @@ type Membership struct {
 
 	snapshot atomic.Pointer[Snapshot]
 	list     *memberlist.Memberlist // set by Start
+	updating sync.Mutex             // held during list.UpdateNode
 
 	mu   sync.Mutex // guards all below; never held while calling memberlist, which calls us with its lock held
 	self info
