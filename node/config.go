@@ -1,0 +1,295 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// Defaults of Config.
+const (
+	DefaultPort         = 9000
+	DefaultData         = "data"
+	DefaultCluster      = "snakes"
+	DefaultMaxValue     = 1 << 20
+	DefaultDrainTimeout = 10 * time.Second
+)
+
+// Config says what one node is to be. It is passed by value.
+type Config struct {
+	// Port is the TCP and UDP port, 0 to 65535; 0 picks a free one.
+	Port int
+	// Bind is the address to listen on, an IP address or a host name; empty means 127.0.0.1.
+	// Anything but a loopback address needs Insecure.
+	Bind string
+	// Advertise is HOST or HOST:PORT, the address that others use; empty means the bound one,
+	// or for a node that listens on all addresses the one on the route to the first seed.
+	Advertise string
+	// Data is the data directory; empty means DefaultData.
+	Data string
+	// Join are seeds: HOST, HOST:PORT, http://HOST:PORT or [V6]:PORT, each or several of them
+	// separated by commas. Without a port DefaultPort is meant.
+	Join []string
+	// Name is for people, 1 to 63 of [a-z0-9.-]; empty means HOST-PORT.
+	Name string
+	// Cluster is the cluster's name, 1 to 63 of [a-z0-9-]; empty means DefaultCluster.
+	Cluster string
+	// Insecure lets the node listen to the network without any protection.
+	Insecure bool
+	// MaxValue is the size of the largest value in bytes that clients may put; 0 means
+	// DefaultMaxValue.
+	MaxValue int64
+	// DrainTimeout is how long Run waits for requests under way when it is told to end; 0 means
+	// DefaultDrainTimeout.
+	DrainTimeout time.Duration
+	// Version is the release, at most 32 bytes, as other nodes and people are told.
+	Version string
+	// Logger gets all logs; nil means none.
+	Logger hclog.Logger
+	// Output is told, once the node listens, where it does and what to do next; nil means nobody
+	// is.
+	Output io.Writer
+}
+
+// UsageError says what is wrong with a Config, in words for whoever gave it.
+type UsageError struct {
+	// Problems are whole sentences or lines to run.
+	Problems []string
+}
+
+func (e *UsageError) Error() string { return strings.Join(e.Problems, "\n") }
+
+var (
+	namePattern    = regexp.MustCompile(`^[a-z0-9.-]{1,63}$`)
+	clusterPattern = regexp.MustCompile(`^[a-z0-9-]{1,63}$`)
+)
+
+// Validate returns a *UsageError with everything that is wrong with c, or nil. It changes
+// nothing and asks nobody.
+func (c Config) Validate() error {
+	var problems []string
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	c = c.withDefaults()
+	if c.Port < 0 || c.Port > 65535 {
+		wrong("port %d is not 0 to 65535", c.Port)
+	}
+	if c.Name != "" && !namePattern.MatchString(c.Name) {
+		wrong("name %q is not 1 to 63 of a-z, 0-9, dot and dash", c.Name)
+	}
+	if !clusterPattern.MatchString(c.Cluster) {
+		wrong("cluster name %q is not 1 to 63 of a-z, 0-9 and dash", c.Cluster)
+	}
+	if c.MaxValue < 1 || c.MaxValue > maxPeerBody/2 {
+		wrong("largest value of %d bytes is not 1 byte to %d MiB", c.MaxValue, maxPeerBody>>21)
+	}
+	if c.DrainTimeout < 0 {
+		wrong("drain timeout %v is negative", c.DrainTimeout)
+	}
+	if len(c.Version) > 32 {
+		wrong("version %q is longer than 32 bytes", c.Version)
+	}
+	if strings.ContainsAny(c.Bind, "[]/ ") {
+		wrong("bind address %q is not an IP address or a host name", c.Bind)
+	} else if !isLoopback(c.Bind) && !c.Insecure {
+		wrong("%s", c.exposed())
+	}
+	if c.Advertise != "" {
+		if _, err := parseAddress(c.Advertise, DefaultPort); err != nil {
+			wrong("advertised address %v", err)
+		}
+	}
+	seeds, err := c.seeds()
+	if err != nil {
+		wrong("%v", err)
+	}
+	if host := advertisedHost(c); err == nil && isLoopback(host) {
+		for _, seed := range seeds {
+			if seedHost, _, _ := net.SplitHostPort(seed); isRemote(seedHost) {
+				wrong("others cannot reach this node at %s, and %s is on another machine; add --bind or --advertise with an address that it can reach", host, seed)
+				break
+			}
+		}
+	}
+	if problems == nil {
+		return nil
+	}
+	return &UsageError{Problems: problems}
+}
+
+// exposed is what to run instead of listening to the network without protection.
+func (c Config) exposed() string {
+	return fmt.Sprintf(`listening on %s without protection would let anybody who reaches it read and write everything
+  for this machine only:            snakes -p %d
+  for a network that you trust:     snakes -p %d --bind %s --insecure`, c.Bind, c.Port, c.Port, c.Bind)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Bind == "" {
+		c.Bind = "127.0.0.1"
+	}
+	if c.Data == "" {
+		c.Data = DefaultData
+	}
+	if c.Cluster == "" {
+		c.Cluster = DefaultCluster
+	}
+	if c.MaxValue == 0 {
+		c.MaxValue = DefaultMaxValue
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Output == nil {
+		c.Output = io.Discard
+	}
+	return c
+}
+
+// seeds returns Join as HOST:PORT each.
+func (c Config) seeds() ([]string, error) {
+	var seeds []string
+	var errs []error
+	for _, given := range c.Join {
+		for part := range strings.SplitSeq(given, ",") {
+			part = strings.TrimSpace(part)
+			seed, err := parseAddress(part, DefaultPort)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("seed %w", err))
+				continue
+			}
+			seeds = append(seeds, seed)
+		}
+	}
+	return seeds, errors.Join(errs...)
+}
+
+// parseAddress returns an address as people write it as HOST:PORT.
+func parseAddress(given string, defaultPort int) (string, error) {
+	wrong := fmt.Errorf("%q is not HOST, HOST:PORT, http://HOST:PORT or [IPv6]:PORT", given)
+	address := given
+	if scheme, rest, found := strings.Cut(given, "://"); found {
+		u, err := url.Parse(given)
+		if scheme != "http" || err != nil || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			return "", wrong
+		}
+		address = strings.TrimSuffix(rest, "/")
+	}
+	bare := address
+	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
+		bare = bare[1 : len(bare)-1]
+	}
+	if ip, err := netip.ParseAddr(bare); err == nil {
+		return net.JoinHostPort(ip.String(), strconv.Itoa(defaultPort)), nil
+	}
+	if !strings.Contains(address, ":") {
+		address = net.JoinHostPort(address, strconv.Itoa(defaultPort))
+	}
+	host, port, err := net.SplitHostPort(address)
+	n, portErr := strconv.ParseUint(port, 10, 16)
+	if err != nil || portErr != nil || n == 0 || !hostPattern.MatchString(host) {
+		return "", wrong
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+var hostPattern = regexp.MustCompile(`^[0-9A-Za-z.:%_-]{1,249}$`)
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// isRemote reports whether host is surely not on this machine. A name may be anything.
+func isRemote(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	if err != nil || ip.Unmap().IsLoopback() || ip.IsUnspecified() {
+		return false
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, a := range own {
+		if network, ok := a.(*net.IPNet); ok {
+			if addr, ok := netip.AddrFromSlice(network.IP); ok && addr.Unmap() == ip.Unmap() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// advertisedHost returns the host that others would use, empty if it is not known before the
+// node listens.
+func advertisedHost(c Config) string {
+	if c.Advertise != "" {
+		address, _ := parseAddress(c.Advertise, DefaultPort)
+		host, _, _ := net.SplitHostPort(address)
+		return host
+	}
+	if ip, err := netip.ParseAddr(c.Bind); err == nil && ip.IsUnspecified() {
+		return ""
+	}
+	return c.Bind
+}
+
+// advertised returns the HOST:PORT that others use, once the node listens at bound.
+func (c Config) advertised(ctx context.Context, bound netip.AddrPort, final func(ip string, port int) (net.IP, int, error)) (string, error) {
+	port := strconv.Itoa(int(bound.Port()))
+	if c.Advertise != "" {
+		return parseAddress(c.Advertise, int(bound.Port()))
+	}
+	if !bound.Addr().IsUnspecified() {
+		return bound.String(), nil
+	}
+	seeds, err := c.seeds()
+	if err != nil {
+		return "", err
+	}
+	var dialer net.Dialer
+	for _, seed := range seeds {
+		conn, err := dialer.DialContext(ctx, "udp", seed) // sends nothing; it asks the system for the route
+		if err != nil {
+			continue // another seed, or the interfaces, tell as well
+		}
+		host, _, err := net.SplitHostPort(conn.LocalAddr().String())
+		_ = conn.Close() // nothing was sent
+		if err == nil {
+			return net.JoinHostPort(host, port), nil
+		}
+	}
+	ip, _, err := final("", 0)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(ip.String(), port), nil
+}
+
+var notInName = regexp.MustCompile(`[^a-z0-9.-]+`)
+
+// nodeName returns Name or HOST-PORT.
+func (c Config) nodeName(port uint16) string {
+	if c.Name != "" {
+		return c.Name
+	}
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "node"
+	}
+	host = notInName.ReplaceAllString(strings.ToLower(host), "-")
+	return fmt.Sprintf("%.57s-%d", host, port)
+}

@@ -1,0 +1,287 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/disk"
+	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/membership/transport"
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// Node is one running node. It is made by Open and ended by Run.
+type Node struct {
+	cfg    Config
+	logger hclog.Logger
+
+	id, name, address string
+	origin            uint64
+
+	store       *disk.Store
+	transport   *transport.Transport
+	membership  *membership.Membership
+	peers       *peers
+	coordinator *replication.Coordinator
+	monitor     *replication.Monitor
+	server      *http.Server
+}
+
+// Open opens the data directory and the port and puts the parts of a node together. It talks
+// to nobody before Run, which must follow, also to give back what Open took. Errors: a
+// *UsageError if cfg is wrong, else whatever keeps the directory or the port from being opened.
+func Open(cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg.withDefaults(), origin: newOrigin()}
+	n.logger = n.cfg.Logger
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.close())
+	}
+	n.banner()
+	return n, nil
+}
+
+// newOrigin draws the number that tells this process from all others. It is not 0.
+func newOrigin() uint64 {
+	for {
+		if origin := rand.Uint64(); origin != 0 {
+			return origin
+		}
+	}
+}
+
+func (n *Node) open() (err error) {
+	if n.store, err = disk.Open(disk.Config{Dir: n.cfg.Data, Logger: n.logger.Named("disk")}); err != nil {
+		return err
+	}
+	n.id = n.store.NodeID()
+	floor, err := n.store.Begin(n.origin)
+	if err != nil {
+		return fmt.Errorf("begin to write: %w", err)
+	}
+	clock := version.NewClock(nil, floor)
+	bind := net.JoinHostPort(n.cfg.Bind, strconv.Itoa(n.cfg.Port))
+	if n.transport, err = transport.Listen(transport.Config{Bind: bind, Logger: n.logger}); err != nil {
+		return err
+	}
+	bound := n.transport.Addr()
+	n.name = n.cfg.nodeName(bound.Port())
+	if n.address, err = n.cfg.advertised(context.Background(), bound, n.transport.FinalAdvertiseAddr); err != nil {
+		return fmt.Errorf("advertise: %w", err)
+	}
+	n.peers = newPeers(peersConfig{Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock})
+	if err := n.join(); err != nil {
+		return err
+	}
+	return n.replicate(clock)
+}
+
+// join makes this node's membership.
+func (n *Node) join() (err error) {
+	seeds, err := n.cfg.seeds()
+	if err != nil {
+		return err
+	}
+	n.membership, err = membership.New(membership.Config{
+		ID: n.id, Origin: n.origin, Name: n.name, Cluster: n.cfg.Cluster, Address: n.address,
+		Version: n.cfg.Version, Seeds: seeds,
+		Transport: n.transport, Storage: n.store, Link: n.peers, Logger: n.logger,
+	})
+	if errors.Is(err, membership.ErrRemoved) {
+		return removedError(n.cfg.Data)
+	}
+	return err
+}
+
+// removedError says what to do with a node that its cluster has given up.
+func removedError(data string) error {
+	return fmt.Errorf("%w: it left or was forgotten, and its data in %s does not count any more; to join again, start with an empty data directory",
+		membership.ErrRemoved, data)
+}
+
+// replicate makes the coordinator and what serves it over HTTP.
+func (n *Node) replicate(clock *version.Clock) (err error) {
+	members := &members{membership: n.membership}
+	n.coordinator, err = replication.New(replication.Config{
+		Store: n.store, Members: members, Peers: n.peers, Clock: clock, Origin: n.origin, Logger: n.logger,
+	})
+	if err != nil {
+		return err
+	}
+	n.monitor, err = replication.NewMonitor(replication.MonitorConfig{
+		Replica: n.coordinator.Replica(), Members: members, Peers: n.peers, Logger: n.logger,
+	})
+	if err != nil {
+		return err
+	}
+	log := n.logger.Named("http")
+	n.server = newServer(newAPI(apiConfig{
+		Self: n.id, Name: n.name, MaxValue: n.cfg.MaxValue,
+		Coordinator: n.coordinator, Cluster: n.membership, Monitor: n.monitor, Store: n.store,
+		Replica: n.coordinator.Replica(), Roster: n.membership, Clock: clock, Log: log,
+	}), log)
+	return nil
+}
+
+// Address returns the HOST:PORT that others use.
+func (n *Node) Address() string { return n.address }
+
+// Name returns the node's name.
+func (n *Node) Name() string { return n.name }
+
+// Run serves until ctx ends, then finishes the requests under way, for Config.DrainTimeout at
+// most, tells the other members that it stops, and returns nil. It returns an error if the
+// node must not or cannot go on: it was removed from the cluster, another live process has its
+// id, or its port is gone. In any case it has given back directory and port when it returns.
+//
+// The order at the end: members choose others for new requests; requests end; writes under way
+// to other members end; members are told; directory and port are given back.
+func (n *Node) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	served := make(chan error, 1)
+	n.membership.SetSynced(true)
+	err := n.membership.Start()
+	if err == nil {
+		running.Go(func() { n.monitor.Run(background) })
+		running.Go(func() { served <- n.server.Serve(n.transport.Requests()) })
+		select {
+		case <-ctx.Done():
+		case err = <-n.membership.Fatal():
+			if errors.Is(err, membership.ErrRemoved) {
+				err = removedError(n.cfg.Data)
+			}
+		case err = <-served:
+		}
+	}
+	n.drain()
+	stop()
+	running.Wait()
+	n.membership.Stop()
+	return errors.Join(err, n.close())
+}
+
+// drain ends the requests of clients and of other nodes.
+func (n *Node) drain() {
+	n.membership.SetDraining(true)
+	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
+	defer cancel()
+	if err := n.server.Shutdown(ctx); err != nil {
+		n.logger.Warn("requests cut off after the drain timeout", "timeout", n.cfg.DrainTimeout)
+		_ = n.server.Close() // it only closes connections
+	}
+	n.coordinator.Close()
+}
+
+// close gives back what open took, as far as it got.
+func (n *Node) close() error {
+	var errs []error
+	if n.peers != nil {
+		n.peers.Close()
+	}
+	if n.transport != nil {
+		errs = append(errs, n.transport.Close())
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// banner tells whoever started the node what to do next.
+func (n *Node) banner() {
+	data, err := filepath.Abs(n.cfg.Data)
+	if err != nil {
+		data = n.cfg.Data
+	}
+	_, port, _ := net.SplitHostPort(n.address)
+	next, _ := strconv.Atoi(port)
+	options := ""
+	if n.cfg.Insecure && !isLoopback(n.cfg.Bind) {
+		options = " --bind " + n.cfg.Bind + " --insecure"
+		fmt.Fprintf(n.cfg.Output, "WARNING: --insecure: anybody who reaches %s can read and write everything.\n", n.address)
+	}
+	if n.cfg.Cluster != DefaultCluster {
+		options += " --cluster " + n.cfg.Cluster
+	}
+	fmt.Fprintf(n.cfg.Output, `snakes %s: node %s of cluster %s
+  data       %s
+  try        curl -X PUT -d "some value" http://%s/foo
+  members    http://%s/-/members
+  next node  snakes -p %d -d data%d%s --join %s
+`, n.cfg.Version, n.name, n.cfg.Cluster, data, n.address, n.address, next+1, next+1, options, n.address)
+}
+
+// hello is how this node introduces itself to others now.
+func (n *Node) hello() membership.Hello {
+	h := membership.Hello{ID: n.id, Address: n.address, Origin: n.origin}
+	if n.membership != nil {
+		h.ClusterID = n.membership.Snapshot().ClusterID
+	}
+	return h
+}
+
+func (n *Node) addressOf(id string) (string, bool) { return n.membership.Address(id) }
+
+// rosterLink gives peers the membership that is made after them, since membership needs peers
+// itself.
+type rosterLink Node
+
+func (l *rosterLink) Stamp() string            { return l.membership.Stamp() }
+func (l *rosterLink) Merge(state []byte) error { return l.membership.Merge(state) }
+func (l *rosterLink) Refused(err error)        { l.membership.Refused(err) }
+
+// members is membership in the terms of replication.
+type members struct {
+	membership *membership.Membership
+	last       atomic.Pointer[lastView]
+}
+
+// lastView is the view that was made of a snapshot. Snapshots change rarely and views are
+// asked for with every request.
+type lastView struct {
+	snapshot *membership.Snapshot
+	view     *replication.View
+}
+
+// View implements replication.Members.
+func (m *members) View() *replication.View {
+	s := m.membership.Snapshot()
+	if last := m.last.Load(); last != nil && last.snapshot == s {
+		return last.view
+	}
+	view := &replication.View{Self: s.Self, Rosters: s.Rosters}
+	for _, member := range s.Members {
+		view.Members = append(view.Members, replication.Member{
+			ID: member.ID, Name: member.Name, Live: member.Live, Synced: member.Synced,
+		})
+	}
+	m.last.Store(&lastView{s, view})
+	return view
+}
+
+// Failed implements replication.Members.
+func (m *members) Failed(id string, err error) { m.membership.Failed(id, err) }
+
+// Answered implements replication.Members.
+func (m *members) Answered(id string) { m.membership.Answered(id) }
+
+var (
+	_ replication.Members = (*members)(nil)
+	_ membership.Link     = (*peers)(nil)
+	_ membership.Storage  = (*disk.Store)(nil)
+	_ rosterNews          = (*rosterLink)(nil)
+)
