@@ -14,7 +14,7 @@ const (
 	// drainBytes and drainTime limit what is read of a refused body: enough for a client to
 	// finish sending and read the answer, not enough to keep the node busy.
 	drainBytes = 64 << 20
-	drainTime  = 3 * time.Second
+	drainTime  = 2 * time.Second
 	// firstBuffer is how much memory a body gets on the word of its Content-Length alone.
 	firstBuffer = 1 << 20
 )

@@ -253,8 +253,13 @@ func (d *decoder) meta() replication.Meta {
 	return m
 }
 
-func (d *decoder) outcomes() []replication.Outcome {
-	outcomes := make([]replication.Outcome, d.count(minOutcome))
+// outcomes reads one outcome for each of n records.
+func (d *decoder) outcomes(n int) []replication.Outcome {
+	if count := d.count(minOutcome); count != n {
+		d.fail("%d outcomes of %d records", count, n)
+		return nil
+	}
+	outcomes := make([]replication.Outcome, n)
 	for i := range outcomes {
 		if name := d.text(maxErrorText); name != "" {
 			outcomes[i].Err = d.remoteError(name)

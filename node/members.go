@@ -105,7 +105,9 @@ func (m membersAnswer) table() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "cluster %s: %d known, %d alive, quorum %d, %s\n", m.Cluster, m.Known, m.Alive, m.Quorum, writable)
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	row := func(cells ...any) { fmt.Fprintln(t, strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(cells)), cells...), "\t")) }
+	row := func(cells ...any) {
+		fmt.Fprintln(t, strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(cells)), cells...), "\t"))
+	}
 	row("NAME", "ADDRESS", "STATE", "SINCE", "RTT", "SKEW", "KEYS", "BEHIND", "VERSION", "ID")
 	for _, member := range m.Members {
 		rtt, skew, keys, behind := any("-"), any("-"), any("-"), any("-")

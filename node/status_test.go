@@ -1,0 +1,336 @@
+package node
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// threeMembers is a cluster in which B has answered exchanges and C has not, with a learner.
+func threeMembers() (apiConfig, *fakeCoordinator) {
+	config, coordinator := fakes()
+	since := time.Date(2026, 11, 22, 13, 0, 0, 5e8, time.FixedZone("", 3600))
+	member := func(id, name, address string, state membership.State, counted, live bool) membership.Member {
+		return membership.Member{
+			ID: id, Name: name, Address: address, Version: "1.0.0", State: state, Since: since,
+			Counted: counted, Live: live, Synced: counted,
+		}
+	}
+	config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
+		Cluster: "snakes", ClusterID: "c1", Self: idA, Rosters: [][]string{{idA, idB, idC}},
+		Members: []membership.Member{
+			member("00000000000000000000000000000001", "zoe", "127.0.0.1:9003", membership.Syncing, false, true),
+			member(idA, "node-a", "127.0.0.1:9000", membership.Alive, true, true),
+			member(idB, "node-b", "127.0.0.1:9001", membership.Suspect, true, true),
+			member(idC, "node-c", "127.0.0.1:9002", membership.Failed, true, false),
+		},
+	}
+	config.Monitor.(*fakeMonitor).peers = map[string]replication.PeerStatus{
+		idB: {RTT: 312345 * time.Nanosecond, Skew: -1500 * time.Microsecond, Keys: 16, Behind: 2},
+	}
+	config.Store.(*fakeStore).records = map[string]replication.Meta{"a": {Version: someVersion(1)}}
+	return config, coordinator
+}
+
+func TestMembersAreListedInJSON(t *testing.T) {
+	config, coordinator := threeMembers()
+	n := start(t, config)
+	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"members":[` +
+		`{"id":"0000000000000000000000000000000a","name":"node-a","address":"127.0.0.1:9000","state":"alive","version":"1.0.0",` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":1,"behind":0,"synced":true},` +
+		`{"id":"0000000000000000000000000000000b","name":"node-b","address":"127.0.0.1:9001","state":"suspect","version":"1.0.0",` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0.312,"clock_skew_ms":-1.5,"keys":16,"behind":2,"synced":true},` +
+		`{"id":"0000000000000000000000000000000c","name":"node-c","address":"127.0.0.1:9002","state":"failed","version":"1.0.0",` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":0,"behind":0,"synced":true},` +
+		`{"id":"00000000000000000000000000000001","name":"zoe","address":"127.0.0.1:9003","state":"syncing","version":"1.0.0",` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":0,"behind":0,"synced":false}]}` + "\n"
+	a := n.ask("GET", "/-/members", "")
+	if a.StatusCode != 200 || a.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("got %d with %s, want 200 with application/json", a.StatusCode, a.Header.Get("Content-Type"))
+	}
+	if diff := cmp.Diff(want, a.text); diff != "" {
+		t.Errorf("members (-want +got):\n%s", diff)
+	}
+
+	coordinator.writable = func() error { return &replication.QuorumError{} }
+	if a := n.ask("GET", "/-/members", ""); !strings.Contains(a.text, `"writable":false`) {
+		t.Errorf("when a plain PUT would fail: got %s, want writable false", a.text)
+	}
+}
+
+func TestANodeThatIsJoiningCountsItselfAlone(t *testing.T) {
+	config, coordinator := fakes()
+	coordinator.writable = func() error { return replication.ErrNotReady }
+	config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
+		Cluster: "snakes", Self: idA,
+		Members: []membership.Member{
+			{ID: idA, Name: "node-a", State: membership.Joining, Live: true},
+			{ID: idB, Name: "node-b", State: membership.Joining, Live: true},
+		},
+	}
+	n := start(t, config)
+	a := n.ask("GET", "/-/members", "")
+	if want := `"known":1,"alive":1,"quorum":1,"writable":false`; !strings.Contains(a.text, want) {
+		t.Errorf("got %s, want %s", a.text, want)
+	}
+}
+
+func TestMembersAreListedAsATable(t *testing.T) {
+	config, _ := threeMembers()
+	n := start(t, config)
+	a := n.ask("GET", "/-/members?format=text", "")
+	want := strings.Join([]string{
+		"cluster snakes: 3 known, 2 alive, quorum 2, writable",
+		"NAME     ADDRESS         STATE    SINCE                 RTT    SKEW    KEYS  BEHIND  VERSION  ID",
+		"node-a*  127.0.0.1:9000  alive    2026-11-22T12:00:00Z  -      -       1     -       1.0.0    0000000000000000000000000000000a",
+		"node-b   127.0.0.1:9001  suspect  2026-11-22T12:00:00Z  0.3ms  -1.5ms  16    2       1.0.0    0000000000000000000000000000000b",
+		"node-c   127.0.0.1:9002  failed   2026-11-22T12:00:00Z  -      -       -     -       1.0.0    0000000000000000000000000000000c",
+		"zoe      127.0.0.1:9003  syncing  2026-11-22T12:00:00Z  -      -       -     -       1.0.0    00000000000000000000000000000001",
+		"",
+	}, "\n")
+	if diff := cmp.Diff(want, a.text); diff != "" {
+		t.Errorf("table (-want +got):\n%s", diff)
+	}
+	if got, want := a.Header.Get("Content-Type"), "text/plain; charset=utf-8"; got != want {
+		t.Errorf("content type: got %q, want %q", got, want)
+	}
+}
+
+func TestForgetTellsWhyItRefuses(t *testing.T) {
+	config, _ := fakes()
+	var got string
+	var fails error
+	config.Cluster.(*fakeCluster).forget = func(nameOrID string, force bool) error {
+		got = fmt.Sprint(nameOrID, " ", force)
+		return fails
+	}
+	n := start(t, config)
+	for _, row := range []struct {
+		path   string
+		fails  error
+		status int
+		code   string
+		called string
+		detail string
+	}{
+		{"node-c", nil, 204, "", "node-c false", ""},
+		{idC, nil, 204, "", idC + " false", ""},
+		{"node-c?force=1", nil, 204, "", "node-c true", ""},
+		{"node-c?force=0", nil, 400, "bad-parameter", "", ""},
+		{"node-c?force", nil, 400, "bad-parameter", "", ""},
+		{"node-c?w=1", nil, 400, "bad-parameter", "", ""},
+		{"node%2dc", membership.ErrUnknownMember, 404, "not-found", "node%2dc false", ""},
+		{"..", membership.ErrUnknownMember, 404, "not-found", ".. false", ""},
+		{"node-b", membership.ErrMemberAlive, 409, "conflict", "node-b false", ""},
+		{"node-c", membership.ErrNoMajority, 409, "conflict", "node-c false", "?force=1"},
+		{"twins", &membership.AmbiguousError{Name: "twins", IDs: []string{idB, idC}}, 409, "conflict", "twins false", idB + ", " + idC},
+	} {
+		got, fails = "", row.fails
+		if fails != nil {
+			fails = fmt.Errorf("forget: %w", fails)
+		}
+		a := n.ask("DELETE", "/-/members/"+row.path, "")
+		if a.StatusCode != row.status || a.code(t) != row.code || !strings.Contains(a.text, row.detail) {
+			t.Errorf("%s: got %d %s, want %d %s with %q", row.path, a.StatusCode, a.text, row.status, row.code, row.detail)
+		}
+		if got != row.called {
+			t.Errorf("%s: forget called with %q, want %q", row.path, got, row.called)
+		}
+	}
+}
+
+func TestReadyNamesWhatIsMissing(t *testing.T) {
+	joined := func(config *apiConfig, synced bool) {
+		config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
+			Self: idA, Rosters: [][]string{{idA}}, Members: []membership.Member{{ID: idA, Live: true, Synced: synced}},
+		}
+	}
+	for _, row := range []struct {
+		name   string
+		broken func(config *apiConfig, coordinator *fakeCoordinator)
+		lines  []string // that are not [+]
+	}{
+		{"all well", func(*apiConfig, *fakeCoordinator) {}, nil},
+		{"joining", func(config *apiConfig, coordinator *fakeCoordinator) {
+			config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{Self: idA}
+			coordinator.writable = func() error { return replication.ErrNotReady }
+		}, []string{"[-] joined: ", "[-] synced: ", "[-] default write level reachable: "}},
+		{"syncing", func(config *apiConfig, _ *fakeCoordinator) { joined(config, false) }, []string{"[-] synced: "}},
+		{"disk latched", func(config *apiConfig, _ *fakeCoordinator) {
+			config.Store.(*fakeStore).writable = fmt.Errorf("sync /data/secret: %w", replication.ErrReadOnly)
+		}, []string{"[-] disk writable: "}},
+		{"alone", func(_ *apiConfig, coordinator *fakeCoordinator) {
+			coordinator.writable = func() error {
+				return &replication.QuorumError{Need: 2, Alive: 1, Known: 3, Written: replication.WrittenNo}
+			}
+		}, []string{"[-] default write level reachable: "}},
+		{"clock", func(config *apiConfig, _ *fakeCoordinator) {
+			config.Monitor.(*fakeMonitor).skew = errors.New("wall clock is 3s behind")
+		}, []string{"[-] clock: wall clock is 3s behind"}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			config, coordinator := fakes()
+			row.broken(&config, coordinator)
+			n := start(t, config)
+			a := n.ask("GET", "/-/ready", "")
+			want := 200
+			if len(row.lines) > 0 {
+				want = 503
+			}
+			if a.StatusCode != want {
+				t.Errorf("got %d, want %d; %s", a.StatusCode, want, a.text)
+			}
+			var missing []string
+			for line := range strings.Lines(a.text) {
+				if !strings.HasPrefix(line, "[+] ") {
+					missing = append(missing, strings.TrimSuffix(line, "\n"))
+				}
+			}
+			if !slices.EqualFunc(missing, row.lines, strings.HasPrefix) {
+				t.Errorf("got %q, want lines that begin with %q", missing, row.lines)
+			}
+			if got := strings.Count(a.text, "\n"); got != 5 {
+				t.Errorf("got %d lines, want one for each of 5 conditions: %s", got, a.text)
+			}
+			if strings.Contains(a.text, "secret") {
+				t.Errorf("the answer tells a path: %s", a.text)
+			}
+			if a := n.ask("GET", "/-/healthy", ""); a.StatusCode != 200 {
+				t.Errorf("healthy: got %d, want 200 whatever is missing", a.StatusCode)
+			}
+		})
+	}
+}
+
+func TestEverybodyGetsTheIndexAtTheRoot(t *testing.T) {
+	config, _ := fakes()
+	n := start(t, config)
+	for _, path := range []string{"/", "/-/"} {
+		for _, accept := range []string{"*/*", "text/html"} {
+			a := n.ask("GET", path, "", "Accept", accept)
+			if a.StatusCode != 200 || !strings.Contains(a.text, "/-/members") {
+				t.Errorf("GET %s as %s: got %d %q, want an index", path, accept, a.StatusCode, a.text)
+			}
+		}
+	}
+	for _, line := range []string{"GET http://x HTTP/1.1", "GET http://x/ HTTP/1.1"} {
+		if a := n.raw(line); a.StatusCode != 200 || !strings.Contains(a.text, "/-/members") {
+			t.Errorf("%s: got %d, want an index", line, a.StatusCode)
+		}
+	}
+	if a := n.raw("DELETE http://x HTTP/1.1"); a.StatusCode != 405 {
+		t.Errorf("DELETE of the root: got %d, want 405", a.StatusCode)
+	}
+}
+
+func TestOnlyWhatIsRoutedIsAllowedUnderDash(t *testing.T) {
+	config, _ := fakes()
+	n := start(t, config)
+	for path, want := range map[string]string{
+		"/": "GET, HEAD", "/-/": "GET, HEAD", "/-/members": "GET, HEAD", "/-/members/x": "DELETE", "/-/healthy": "GET, HEAD",
+		"/-/ready": "GET, HEAD", "/-/digest": "GET, HEAD", "/-/inspect/x": "GET, HEAD", "/-/peer/write": "POST",
+	} {
+		a := n.ask("PATCH", path, "")
+		if got := a.Header.Get("Allow"); a.StatusCode != 405 || a.code(t) != "method-not-allowed" || got != want {
+			t.Errorf("PATCH %s: got %d and Allow %q, want 405 and %q", path, a.StatusCode, got, want)
+		}
+	}
+	for _, path := range []string{"/", "/-/", "/-/members", "/-/healthy", "/-/ready", "/-/digest", "/-/inspect/x", "/-/members?format=json", "/-/members?format="} {
+		if !strings.Contains(path, "?") {
+			path += "?x=1"
+		}
+		if a := n.ask("GET", path, ""); a.StatusCode != 400 || a.code(t) != "bad-parameter" {
+			t.Errorf("GET %s: got %d, want 400 bad-parameter", path, a.StatusCode)
+		}
+	}
+}
+
+func TestDigestTellsWhichRecordsAreLive(t *testing.T) {
+	digest := func(records map[string]replication.Meta) (d struct {
+		Digest string
+		Keys   int
+		Seen   map[string]string
+	},
+	) {
+		config, _ := fakes()
+		set := new(seen.Set)
+		for counter := range uint64(17) {
+			set.Add(version.Dot{Origin: 0x5f0c, Counter: counter + 1})
+		}
+		set.Add(version.Dot{Origin: 0x5f0c, Counter: 20})
+		config.Store = &fakeStore{records: records, seen: set}
+		n := start(t, config)
+		a := n.ask("GET", "/-/digest", "")
+		if err := json.Unmarshal([]byte(a.text), &d); err != nil || a.StatusCode != 200 {
+			t.Fatalf("digest: got %d %q, %v", a.StatusCode, a.text, err)
+		}
+		return d
+	}
+	records := map[string]replication.Meta{"a": {Version: someVersion(1)}, "b": {Version: someVersion(2)}, "c": {Version: someVersion(3)}}
+	with := func(key string, meta replication.Meta) map[string]replication.Meta {
+		changed := maps.Clone(records)
+		changed[key] = meta
+		return changed
+	}
+	all := digest(records)
+	if all.Keys != 3 || len(all.Digest) != 16 || all.Seen["5f0c"] != "1-17,20" || len(all.Seen) != 1 {
+		t.Errorf("got %+v, want 3 keys, 16 digits and what was seen", all)
+	}
+	if again := digest(maps.Clone(records)); again.Digest != all.Digest {
+		t.Errorf("same records: got %s and %s, want equal digests", all.Digest, again.Digest)
+	}
+	if got := digest(with("d", replication.Meta{Version: someVersion(4), Deleted: true})); got.Digest != all.Digest || got.Keys != 3 {
+		t.Errorf("a tombstone more: got %+v, want it to count for nothing", got)
+	}
+	for name, other := range map[string]map[string]replication.Meta{
+		"other version": with("b", replication.Meta{Version: someVersion(4)}),
+		"one deleted":   with("b", replication.Meta{Version: someVersion(2), Deleted: true}),
+		"one more":      with("d", replication.Meta{Version: someVersion(4)}),
+		"swapped":       {"a": {Version: someVersion(2)}, "b": {Version: someVersion(1)}, "c": {Version: someVersion(3)}},
+		"none":          {},
+	} {
+		if got := digest(other); got.Digest == all.Digest {
+			t.Errorf("%s: got the same digest %s", name, got.Digest)
+		}
+	}
+	if got, want := digest(nil).Digest, "0000000000000000"; got != want {
+		t.Errorf("no records: got %s, want %s", got, want)
+	}
+}
+
+func TestInspectShowsEveryCopy(t *testing.T) {
+	config, coordinator := fakes()
+	coordinator.inspect = func(key string) (replication.Inspection, error) {
+		return replication.Inspection{
+			Key: key, Winner: someVersion(2), Why: "2 of 4 members hold it",
+			Copies: []replication.Copy{
+				{ID: idA, Name: "node-a", State: replication.CopyPresent, Version: someVersion(2), Size: 3, Checksum: 0x364b3fb7},
+				{ID: idB, Name: "node-b", State: replication.CopyDeleted, Version: someVersion(1)},
+				{ID: idC, Name: "node-c", State: replication.CopyUnreachable, Err: errors.New("open /data/secret")},
+				{ID: "d", Name: "node-d", State: replication.CopyDamaged, Err: fmt.Errorf("/data/secret: %w", replication.ErrDamaged)},
+			},
+		}, nil
+	}
+	n := start(t, config)
+	v1, v2 := someVersion(1).String(), someVersion(2).String()
+	want := `{"key":"foo","winner":"` + v2 + `","why":"2 of 4 members hold it","replicas":[` +
+		`{"id":"` + idA + `","name":"node-a","state":"present","version":"` + v2 + `","size":3,"checksum":"364b3fb7","error":""},` +
+		`{"id":"` + idB + `","name":"node-b","state":"deleted","version":"` + v1 + `","size":0,"checksum":"","error":""},` +
+		`{"id":"` + idC + `","name":"node-c","state":"unreachable","version":"","size":0,"checksum":"","error":"no answer"},` +
+		`{"id":"d","name":"node-d","state":"damaged","version":"","size":0,"checksum":"","error":"record damaged"}]}` + "\n"
+	if diff := cmp.Diff(want, n.ask("GET", "/-/inspect/foo", "").text); diff != "" {
+		t.Errorf("inspect (-want +got):\n%s", diff)
+	}
+}
