@@ -257,7 +257,8 @@ func (m *Monitor) Peer(id string) (PeerStatus, bool) {
 
 // Skew returns nil, or an error that says by how much the own wall clock differs from the
 // median of the peers' if that is more than MaxSkew. It takes two peers at least to tell who
-// of them is wrong; of an even number the middle one that is nearer to the own clock counts.
+// is wrong. Of an even number whatever lies between the middle two is a median, and the one
+// nearest to the own clock counts: two peers that disagree accuse nobody else.
 func (m *Monitor) Skew() error {
 	m.mu.Lock()
 	var skews []time.Duration
@@ -271,10 +272,8 @@ func (m *Monitor) Skew() error {
 		return nil
 	}
 	slices.Sort(skews)
-	median := skews[len(skews)/2]
-	if low := skews[(len(skews)-1)/2]; low.Abs() < median.Abs() {
-		median = low
-	}
+	low, high := skews[(len(skews)-1)/2], skews[len(skews)/2]
+	median := max(low, min(0, high))
 	if median.Abs() <= MaxSkew {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -105,6 +106,23 @@ func TestReadsSpreadOverPeers(t *testing.T) {
 				t.Errorf("%s was asked %d times of 40, want a fair share", id, got)
 			}
 		}
+	})
+}
+
+func TestReadsAskNoLearner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		cl["a"].members.rosters("ac")
+		cl.put(t, "b", record("foo", "new", at(-9)))
+		for range 4 {
+			wantReceipt(t, wantRead(t, cl["a"], replication.LevelAll, "nothing"), "2/2")
+		}
+		if slices.Contains(cl["a"].peers.called(), "lookup b") {
+			t.Error("a learner was asked")
+		}
+		// A learner itself asks those that count, even at level one.
+		cl["b"].members.rosters("ac")
+		wantReceipt(t, wantRead(t, cl["b"], replication.LevelOne, "nothing"), "1/2")
 	})
 }
 
@@ -325,10 +343,35 @@ func TestReadAsksAnotherWhenAReplicaFailsOrIsSilent(t *testing.T) {
 						t.Errorf("level %v: got %d acknowledgements after %v, want 3 after no more than twice %v",
 							level, receipt.Acks, time.Since(start), row.want)
 					}
+					start = time.Now()
+					cl["a"].Close()
+					if got := time.Since(start); got != 0 {
+						t.Errorf("look-ups went on for %v after the answer, want none", got)
+					}
 				})
 			}
 		})
 	}
+}
+
+func TestSilenceIsCountedFromWhenEachWasAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abcd", setup{})
+		a := cl["a"]
+		// b and c are asked first; d after half a second instead of b, and takes longer than
+		// what is left until c has been silent for too long.
+		cl.spoil("b", func(ctx context.Context) error { return errors.Join(takes(time.Second/2)(ctx), errRefused) })
+		cl.spoil("c", freezes)
+		cl.spoil("d", takes(700*time.Millisecond))
+		_, _, err := a.Get(t.Context(), "foo", replication.LevelDefault)
+		wantMissed(t, err, "need 3, alive 2, known 4, acks 1, written ")
+		want := []string{"b", "c"}
+		for i, failure := range a.members.failures() {
+			if i >= len(want) || failure[:1] != want[i] {
+				t.Errorf("reported as failed: got %q, want %s", failure, want)
+			}
+		}
+	})
 }
 
 func TestReadAtAllWaitsForTheSlowAndAtDefaultDoesNot(t *testing.T) {

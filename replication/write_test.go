@@ -288,6 +288,9 @@ func TestSlowOwnDiskHoldsUpTheDefaultLevelNoLongerThanAPeer(t *testing.T) {
 		if got, want := time.Since(start), time.Second; got != want {
 			t.Errorf("took %v, want %v", got, want)
 		}
+		if failures := cl["a"].members.failures(); len(failures) > 0 {
+			t.Errorf("reported as failed: %q, want none: nobody reports itself", failures)
+		}
 	})
 }
 
@@ -392,6 +395,23 @@ func TestSupersededCountsInTheSecondRoundWhichIsTheLast(t *testing.T) {
 		if receipt.Version.Counter != 2 {
 			t.Errorf("stamped %d times, want twice", receipt.Version.Counter)
 		}
+	})
+}
+
+func TestSecondRoundDoesNotForgetThatTheFirstWasSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "a", setup{})
+		store := cl["a"].store
+		store.BeforeApply = func(records []replication.Record) {
+			switch v := records[0].Version; {
+			case v.Origin == 1 && v.Counter == 1:
+				store.Apply([]replication.Record{record("foo", "rival", at(3600))})
+			case v.Origin == 1:
+				store.FailWrites(replication.ErrDiskFull)
+			}
+		}
+		_, err := cl["a"].Put(t.Context(), "foo", []byte("new"), "", replication.LevelDefault)
+		wantMissed(t, err, "need 1, alive 1, known 1, acks 0, written unknown")
 	})
 }
 
