@@ -49,10 +49,12 @@ type Store interface {
 
 // Outcome is what became of one record given to Store.Apply.
 type Outcome struct {
-	// Current is the version of the key after Apply: the record's own if it was stored or had
-	// been before, a higher one if the record was superseded.
+	// Current tells the key's record right after this one of the batch had its turn: the
+	// record's own version if it was stored or had been before, a higher one if it was
+	// superseded.
 	Current Meta
 	// Err is nil, or why the record was neither stored nor its dot marked: ErrReadOnly,
-	// ErrDiskFull, or another error of the disk. Current is then meaningless.
+	// ErrDiskFull, ErrBadKey, or another error of the disk. Current is then meaningless. After
+	// an ErrReadOnly a restart may show that the record was stored after all.
 	Err error
 }

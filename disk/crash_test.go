@@ -1,0 +1,317 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// witness remembers what stores on one directory were asked, acknowledged and told, and says
+// whether a store that was opened later keeps to it.
+type witness struct {
+	asked   map[version.Dot]replication.Record // every record ever given to Apply
+	atLeast map[string]version.Version         // acknowledged or told for each key
+	dots    *seen.Set                          // acknowledged or told
+	states  []string                           // ever given to SaveState; the last is newest
+	state   int                                // states from this one on are acknowledged or told
+	node    string
+	floor   version.Timestamp
+	clock   int
+}
+
+func newWitness() *witness {
+	return &witness{
+		asked: map[version.Dot]replication.Record{}, atLeast: map[string]version.Version{},
+		dots: new(seen.Set), state: -1,
+	}
+}
+
+// run uses a store as a node would, as far as it gets, and notes what came of it.
+func (w *witness) run(s *Store, rounds int) {
+	w.clock += 1000
+	origin := uint64(w.clock)
+	_, err := s.Begin(origin)
+	begun := err == nil
+	next := func(key, value string) replication.Record {
+		w.clock++
+		r := replication.Record{Key: key, Deleted: value == "", Value: []byte(value)}
+		r.Version.Wall = int64(w.clock)
+		r.Version.Dot = version.Dot{Origin: origin, Counter: uint64(w.clock) - origin}
+		w.asked[r.Version.Dot] = r
+		return r
+	}
+	apply := func(batch ...replication.Record) {
+		for i, o := range s.Apply(batch) {
+			if o.Err != nil {
+				continue
+			}
+			w.dots.Add(batch[i].Version.Dot)
+			w.tell(batch[i].Key, o.Current.Version)
+			if begun && batch[i].Version.Timestamp.Compare(w.floor) > 0 {
+				w.floor = batch[i].Version.Timestamp
+			}
+		}
+		w.look(s)
+	}
+	for i := range rounds {
+		superseded := next("a", "superseded")
+		apply(next("a", fmt.Sprint("single ", i)))
+		apply(superseded)
+		apply(next("a", "twice"), next("b", "in a batch"), next("a", "again"), next("Dd", strings.Repeat("long ", 20)))
+		apply(next("b", ""))
+		apply(next("last", "in a directory of its own"))
+		w.save(s, fmt.Sprint("state ", w.clock))
+	}
+}
+
+func (w *witness) save(s *Store, state string) {
+	w.states = append(w.states, state)
+	if s.SaveState("roster", []byte(state)) == nil {
+		w.state = len(w.states) - 1
+	}
+}
+
+func (w *witness) tell(key string, v version.Version) {
+	if v.Compare(w.atLeast[key]) > 0 {
+		w.atLeast[key] = v
+	}
+}
+
+// look notes what s tells now.
+func (w *witness) look(s *Store) {
+	w.dots.Union(s.Seen())
+	for key, meta := range s.Scan("") {
+		w.tell(key, meta.Version)
+	}
+	if state, err := s.LoadState("roster"); err == nil && s.Writable() == nil {
+		w.state = max(w.state, slices.Index(w.states, string(state)))
+	}
+}
+
+// check returns what is wrong with s, the store after the last crash.
+func (w *witness) check(s *Store) error {
+	if w.node == "" {
+		w.node = s.NodeID()
+	}
+	if s.NodeID() != w.node {
+		return fmt.Errorf("node id changed from %s to %s", w.node, s.NodeID())
+	}
+	for _, r := range w.asked {
+		if err := w.checkKey(s, r.Key); err != nil {
+			return err
+		}
+	}
+	has := s.Seen()
+	if n := w.dots.Missing(has); n > 0 {
+		return fmt.Errorf("seen set forgot %d dots: was %v, is %v", n, w.dots, has)
+	}
+	for d, r := range w.asked {
+		if current, err := s.Lookup(r.Key); has.Has(d) && (err != nil || current.Version.Compare(r.Version) < 0) {
+			return fmt.Errorf("dot %v of %s is told but its record is not there: %v, %v", d, r.Key, current, err)
+		}
+	}
+	state, err := s.LoadState("roster")
+	if err != nil && (w.state >= 0 || !errors.Is(err, fs.ErrNotExist)) {
+		return fmt.Errorf("state: %w", err)
+	}
+	if i := slices.Index(w.states, string(state)); err == nil && i < max(0, w.state) {
+		return fmt.Errorf("state went back to %q (%d of %d)", state, i, w.state)
+	}
+	w.clock += 1000
+	if floor, err := s.Begin(uint64(w.clock)); err != nil || floor.Compare(w.floor) < 0 {
+		return fmt.Errorf("clock floor is %v, %v, after %v was stamped", floor, err, w.floor)
+	}
+	return nil
+}
+
+func (w *witness) checkKey(s *Store, key string) error {
+	r, err := s.Get(key)
+	if errors.Is(err, replication.ErrNotFound) && w.atLeast[key].IsZero() {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("get %s: %w", key, err)
+	}
+	if r.Version.Compare(w.atLeast[key]) < 0 {
+		return fmt.Errorf("%s went down from %v to %v", key, w.atLeast[key], r.Version)
+	}
+	want := w.asked[r.Version.Dot]
+	if want.Version != r.Version || want.Deleted != r.Deleted || !bytes.Equal(want.Value, r.Value) {
+		return fmt.Errorf("%s: got %v, which was never written", key, r)
+	}
+	return nil
+}
+
+// crash is one way for a run to end early.
+type crash struct {
+	step  int   // at which step of the run, from 0
+	err   error // what the step returns; nil: the process dies there
+	after bool  // the error comes after the step was done
+	seed  uint64
+	kill  bool // first the process alone is killed, another one opens the directory, and then the power is cut
+}
+
+// suffer runs a store into a crash and returns what is wrong afterwards. lies says which steps
+// only pretend to be done. It returns false if the run is over before the step.
+func (c crash) suffer(lies func(s step, opening bool) bool) (hit bool, err error) {
+	files := newMemFS()
+	steps, opening := 0, true
+	files.on = func(s step) error {
+		steps++
+		if !hit && steps == c.step+1 {
+			hit = true
+			switch {
+			case c.after:
+				return lateError{c.err}
+			case c.err != nil:
+				return c.err
+			}
+			files.kill()
+			return errDead
+		}
+		if lies != nil && lies(s, opening) {
+			return errLie
+		}
+		return nil
+	}
+	w := newWitness()
+	open := func() (*Store, error) {
+		opening = true
+		defer func() { opening = false }()
+		return Open(Config{fs: files, logEntries: 8, reserveBytes: 100})
+	}
+	if s, err := open(); err == nil {
+		w.node = s.NodeID()
+		w.run(s, 2)
+		if s.Close() == nil && hit && s.Writable() == nil && !isFull(c.err) {
+			return true, fmt.Errorf("nobody noticed: %v", c.err)
+		}
+	}
+	if !hit {
+		return false, nil
+	}
+	random := rand.New(rand.NewPCG(c.seed, uint64(c.step)))
+	if c.kill {
+		files = files.kill()
+		if s, err := open(); err != nil {
+			return hit, fmt.Errorf("open after kill: %w", err)
+		} else if err := w.check(s); err != nil {
+			return hit, fmt.Errorf("after kill: %w", err)
+		} else {
+			w.look(s)
+			if c.seed%3 > 0 {
+				w.run(s, 1)
+			}
+		}
+	}
+	files = files.cut(random)
+	s, err := open()
+	if err != nil {
+		return hit, fmt.Errorf("open after power cut: %w", err)
+	}
+	if err := w.check(s); err != nil {
+		return hit, fmt.Errorf("after power cut: %w", err)
+	}
+	return hit, s.Close()
+}
+
+// sweep crashes like c at every step in turn, with all seeds, with and without a kill first,
+// and returns how many steps there are and the first thing that is wrong.
+func sweep(c crash, seeds uint64, lies func(s step, opening bool) bool) (steps int, err error) {
+	for {
+		for c.seed = range seeds {
+			for _, c.kill = range []bool{false, true} {
+				hit, err := c.suffer(lies)
+				if err != nil {
+					return steps, fmt.Errorf("crash %+v: %w", c, err)
+				}
+				if !hit {
+					return steps, nil
+				}
+			}
+		}
+		steps++
+		c.step = steps
+	}
+}
+
+func TestACrashAtAnyStepLosesNothingAcknowledgedOrTold(t *testing.T) {
+	steps, err := sweep(crash{}, 5, nil)
+	if err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d steps", steps)
+	if steps < 100 {
+		t.Errorf("got %d steps, want a run of 100 at least", steps)
+	}
+}
+
+func TestAnErrorAtAnyStepIsReportedAndLosesNothing(t *testing.T) {
+	for _, c := range []crash{{err: syscall.EIO}, {err: syscall.EIO, after: true}, {err: syscall.ENOSPC}} {
+		if _, err := sweep(c, 2, nil); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestEachSyncIsNeeded takes the syncs out one at a time. The sweep that finds nothing wrong
+// with all of them must find something then. Left out are the syncs whose absence another one
+// covers: of the blank log, which the first entry's sync includes, and of the reserve.
+func TestEachSyncIsNeeded(t *testing.T) {
+	matches := func(op, pattern string) func(step) bool {
+		return func(s step) bool {
+			ok, _ := path.Match(pattern, s.name)
+			return s.op == op && ok
+		}
+	}
+	mutants := map[string]struct {
+		is      func(step) bool
+		opening bool
+	}{
+		"content of a record":                  {is: matches("sync", "tmp/*-record")},
+		"names of a key directory":             {is: matches("syncdir", "keys/??")},
+		"name of a new key directory":          {is: matches("syncdir", "keys")},
+		"entry of the seen log":                {is: matches("sync", "seen.log")},
+		"content of the seen snapshot":         {is: matches("sync", "tmp/*-seen")},
+		"name of the seen snapshot":            {is: matches("syncdir", ".")},
+		"content of a state file":              {is: matches("sync", "tmp/*-state")},
+		"name of a state file":                 {is: matches("syncdir", "state")},
+		"content of the format at open":        {is: matches("sync", "format.new"), opening: true},
+		"content of the node id at open":       {is: matches("sync", "tmp/*-node"), opening: true},
+		"content of the seen snapshot at open": {is: matches("sync", "tmp/*-seen"), opening: true},
+		"names at the top at open":             {is: matches("syncdir", "."), opening: true},
+		"names of key directories at open":     {is: matches("syncdir", "keys"), opening: true},
+		"names of keys at open":                {is: matches("syncdir", "keys/??"), opening: true},
+		"names of state files at open":         {is: matches("syncdir", "state"), opening: true},
+	}
+	for _, name := range slices.Sorted(maps.Keys(mutants)) {
+		t.Run(name, func(t *testing.T) {
+			m, skipped := mutants[name], false
+			_, err := sweep(crash{}, 12, func(s step, opening bool) bool {
+				lie := opening == m.opening && m.is(s)
+				skipped = skipped || lie
+				return lie
+			})
+			if !skipped {
+				t.Fatal("there is no such sync")
+			}
+			if err == nil {
+				t.Error("nothing went wrong without this sync")
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,241 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// Config says where a Store is and how it speaks.
+type Config struct {
+	// Dir is the data directory. It is made if it is not there.
+	Dir string
+	// Logger is told of damage, of leftovers, and once when the disk fails. nil: nobody is.
+	Logger hclog.Logger
+
+	fs           fileSystem // nil: that of the machine
+	logEntries   int        // 0: logEntries
+	reserveBytes int        // 0: reserveBytes
+}
+
+// Store is a replication.Store in a directory. It is safe for concurrent use; [Store.Close]
+// ends it.
+type Store struct {
+	volume *volume
+	logger hclog.Logger
+	lock   io.Closer
+	node   string
+	index  *index
+	seen   *seenLog
+	keys   keyLocks
+
+	dirsMu sync.Mutex // guards dirs
+	dirs   map[string]bool
+
+	stateMu sync.RWMutex // held while state files are written, shared while they are read
+
+	use    sync.RWMutex // shared by operations on files, held by Close; guards closed
+	closed bool
+}
+
+var _ replication.Store = (*Store)(nil)
+
+// enter begins an operation on files. leave ends it, unless there was an error.
+func (s *Store) enter() error {
+	s.use.RLock()
+	if s.closed {
+		s.use.RUnlock()
+		return fmt.Errorf("store: %w", os.ErrClosed)
+	}
+	return nil
+}
+
+func (s *Store) leave() { s.use.RUnlock() }
+
+// NodeID returns the identity of this node: 32 lower-case hexadecimal digits, drawn when the
+// directory was made.
+func (s *Store) NodeID() string { return s.node }
+
+// Lookup implements replication.Store. It reads memory only.
+func (s *Store) Lookup(key string) (replication.Meta, error) {
+	e, found := s.index.find(key)
+	switch {
+	case !found:
+		return replication.Meta{}, fmt.Errorf("%w: %s", replication.ErrNotFound, key)
+	case e.damaged:
+		return replication.Meta{}, fmt.Errorf("%w: %s", replication.ErrDamaged, key)
+	}
+	return e.meta, nil
+}
+
+// Get implements replication.Store. It reads the key's file. A file that cannot be read or
+// does not hold what it should makes the key damaged from then on; only when the machine is
+// out of file handles does Get return that error, and the key stays as it is.
+func (s *Store) Get(key string) (replication.Record, error) {
+	if err := s.enter(); err != nil {
+		return replication.Record{}, err
+	}
+	defer s.leave()
+	r, err := s.read(key)
+	if !errors.Is(err, errMismatch) {
+		return r, err
+	}
+	// Either somebody is writing the key and has renamed the file already, which must not be
+	// told before it is synced, or the file is damaged. With the key locked, nobody is.
+	s.keys.lock(key)
+	defer s.keys.unlock(key)
+	r, err = s.read(key)
+	if !errors.Is(err, errMismatch) {
+		return r, err
+	}
+	e, _ := s.index.find(key)
+	e.damaged = true
+	s.index.set(e)
+	s.logger.Error("record is damaged", "key", key, "file", keyPath(key), "error", err)
+	return replication.Record{}, fmt.Errorf("%w: %s", replication.ErrDamaged, key)
+}
+
+// errMismatch is wrapped by errors about a file that does not hold what the index says.
+var errMismatch = errors.New("not the record of the index")
+
+func (s *Store) read(key string) (replication.Record, error) {
+	want, err := s.Lookup(key)
+	if err != nil {
+		return replication.Record{}, err
+	}
+	data, err := s.volume.fs.ReadFile(keyPath(key))
+	if isBusy(err) {
+		return replication.Record{}, fmt.Errorf("read %s: %w", key, err)
+	}
+	if err != nil {
+		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
+	}
+	r, err := parseRecord(data)
+	if err != nil {
+		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
+	}
+	if r.Key != key || r.Meta() != want {
+		return replication.Record{}, fmt.Errorf("%w: file holds %s at %v", errMismatch, r.Key, r.Version)
+	}
+	return r, nil
+}
+
+// Seen implements replication.Store.
+func (s *Store) Seen() *seen.Set { return s.seen.set() }
+
+// SeenHash implements replication.Store.
+func (s *Store) SeenHash() uint64 { return s.seen.hash() }
+
+// Len implements replication.Store. Damaged records are not counted.
+func (s *Store) Len() int { return s.index.len() }
+
+// Scan implements replication.Store. It yields the keys as they are when it begins, and
+// costs what it yields, however many keys there are.
+func (s *Store) Scan(after string) iter.Seq2[string, replication.Meta] {
+	return func(yield func(string, replication.Meta) bool) {
+		for e := range s.index.scan(after) {
+			if !e.damaged && !yield(e.key, e.meta) {
+				return
+			}
+		}
+	}
+}
+
+// Writable implements replication.Store. While the disk is full it is for telling people, not
+// for refusing PUTs: the next one that is applied is what finds out that there is room again.
+func (s *Store) Writable() error { return s.volume.writable() }
+
+// Begin notes durably that this process stamps versions with origin, which is not 0, and
+// returns the highest timestamp that processes of this node are known to have stamped before,
+// so that a clock can start above it. Timestamps of other nodes do not count. A process may
+// begin anew with another origin. Errors are those of Apply.
+func (s *Store) Begin(origin uint64) (floor version.Timestamp, err error) {
+	if err := s.enter(); err != nil {
+		return version.Timestamp{}, err
+	}
+	defer s.leave()
+	return s.seen.begin(origin)
+}
+
+// LoadState returns what SaveState was given last under name; if the last SaveState failed, that
+// or what was there before. The error wraps fs.ErrNotExist if there is nothing; it is another
+// one if the data cannot be read or is damaged.
+func (s *Store) LoadState(name string) ([]byte, error) {
+	if err := checkStateName(name); err != nil {
+		return nil, err
+	}
+	if err := s.enter(); err != nil {
+		return nil, err
+	}
+	defer s.leave()
+	s.stateMu.RLock()
+	defer s.stateMu.RUnlock()
+	data, err := s.volume.fs.ReadFile(join(stateDir, name))
+	if err == nil {
+		data, err = unseal("state", data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load state %s: %w", name, err)
+	}
+	return data, nil
+}
+
+// SaveState keeps a small piece of data, such as a list of nodes, under name: 1 to 64 lower-
+// case letters, digits and "-". It returns when the data is durable; after a crash there is
+// either the old data or the new. It keeps no reference to data. Errors are those of Apply; a
+// full disk has the reserve for it.
+func (s *Store) SaveState(name string, data []byte) error {
+	if err := checkStateName(name); err != nil {
+		return err
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	err := s.volume.attempt(true, func() error {
+		return s.volume.replace(stateDir, name, "state", seal("state", data))
+	})
+	if err != nil {
+		return fmt.Errorf("save state %s: %w", name, err)
+	}
+	return nil
+}
+
+func checkStateName(name string) error {
+	ok := 1 <= len(name) && len(name) <= 64
+	for _, c := range []byte(name) {
+		ok = ok && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("state name %.80q: %w", name, fs.ErrInvalid)
+	}
+	return nil
+}
+
+// Close waits for operations under way, saves what makes the next Open quick, and gives the
+// directory free. What was acknowledged is durable whether it succeeds or not. Operations that
+// need files return an error that wraps os.ErrClosed from then on; closing again does nothing.
+func (s *Store) Close() error {
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := errors.Join(s.seen.close(), s.lock.Close()); err != nil {
+		return fmt.Errorf("close store: %w", err)
+	}
+	return nil
+}
