@@ -16,8 +16,8 @@ type message struct {
 	Agree *roster.Message `json:"agree,omitempty"`
 	// News is told, and answered with News.
 	News *news `json:"news,omitempty"`
-	// Stopping tells that the sender is about to end.
-	Stopping bool `json:"stopping,omitempty"`
+	// Stopping is the last that the sender, which is about to end, says of itself.
+	Stopping *info `json:"stopping,omitempty"`
 	// Ping asks for nothing but an answer.
 	Ping bool `json:"ping,omitempty"`
 }
@@ -104,7 +104,7 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 	if err := json.Unmarshal(b, &ask); err != nil {
 		return nil, fmt.Errorf("message between members makes no sense: %w", err)
 	}
-	if ask.Agree != nil || ask.Stopping {
+	if ask.Agree != nil || ask.Stopping != nil {
 		if err := m.Admit(ctx, h); err != nil {
 			return nil, err
 		}
@@ -122,12 +122,11 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 		m.hear(*ask.News) // of another cluster: not merged, but answered, since the sender may want in
 		n := m.news()
 		a.News = &n
-	case ask.Stopping:
-		m.update(func() {
-			if p, known := m.peers[h.ID]; known && p.origin == h.Origin {
-				p.info.Stopped, m.dirty = true, true
-			}
-		})
+	case ask.Stopping != nil:
+		if err := ask.Stopping.validate(); err != nil {
+			return nil, err
+		}
+		m.update(func() { m.learn(h.ID, *ask.Stopping) })
 	}
 	return json.Marshal(a)
 }

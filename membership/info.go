@@ -39,8 +39,13 @@ func decodeInfo(b []byte) (info, error) {
 	if err := json.Unmarshal(b, &i); err != nil {
 		return info{}, fmt.Errorf("read what a member says of itself: %w", err)
 	}
+	return i, i.validate()
+}
+
+// validate returns nil, or an error for what no node says of itself.
+func (i info) validate() error {
 	if validAddress(i.Address) != nil || !namePattern.MatchString(i.Name) || len(i.Version) > 32 || i.Cluster != "" && !idPattern.MatchString(i.Cluster) {
-		return info{}, fmt.Errorf("member says nonsense of itself: %.80q", b)
+		return fmt.Errorf("member says nonsense of itself: %.200q", fmt.Sprint(i))
 	}
-	return i, nil
+	return nil
 }

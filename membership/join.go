@@ -43,13 +43,16 @@ func (m *Membership) Stop() {
 func (m *Membership) leave() {
 	m.stop()
 	m.update(func() { m.self.Stopped = true })
+	m.mu.Lock()
+	last := m.self
+	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout/2)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, member := range m.Snapshot().Members {
 		if member.ID != m.cfg.ID && member.Live {
 			all.Go(func() {
-				if _, err := m.ask(ctx, member.ID, member.Address, message{Stopping: true}); err != nil {
+				if _, err := m.ask(ctx, member.ID, member.Address, message{Stopping: &last}); err != nil {
 					m.logger.Debug("member not told of the stop", "node", member.Name, "error", err)
 				}
 			})

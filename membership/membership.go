@@ -347,7 +347,7 @@ func (m *Membership) learnInfos(infos map[string]info) {
 	m.update(func() {
 		r := m.ledger.Roster()
 		for _, id := range slices.Sorted(maps.Keys(infos)) {
-			if id != m.cfg.ID && r.Has(id) && validAddress(infos[id].Address) == nil {
+			if id != m.cfg.ID && r.Has(id) && infos[id].validate() == nil {
 				m.learn(id, infos[id])
 			}
 		}
