@@ -22,16 +22,12 @@ const (
 // body reads the whole body of r, at most limit bytes. The caller owns it.
 //
 // errLengthRequired: r says nothing of its length. errTooLarge: it is above limit; when
-// Content-Length says so nothing was read. errBadHeader: it ended early. errTimeout: the
+// Content-Length says so nothing is read. errBadHeader: it ended early. errTimeout: the
 // client paused for longer than bodyTime.
 func (w *response) body(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength == 0 && r.Header.Get("Content-Length") == "" {
 		return nil, refuse(errLengthRequired, "Send a Content-Length, or the body in chunks. For an empty value send Content-Length: 0.")
 	}
-	if r.ContentLength > limit {
-		return nil, refuse(errTooLarge, "The body has %d bytes; this node takes up to %d.", r.ContentLength, limit)
-	}
-	w.reading = true
 	body, err := readBounded(r.Body, r.ContentLength, limit, w.extendReadDeadline)
 	switch {
 	case err == nil:

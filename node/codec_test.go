@@ -154,6 +154,16 @@ func TestRecordsThatNoNodeWritesAreErrors(t *testing.T) {
 	}
 }
 
+func TestASeenSetOtherThanAnnouncedIsAnError(t *testing.T) {
+	set := new(seen.Set)
+	set.Add(version.Dot{Origin: 1, Counter: 2})
+	d := decoder{rest: appendStatus(nil, replication.Status{Seen: set, SeenHash: set.Hash() + 1})}
+	d.status()
+	if err := d.end(); !errors.Is(err, errBadMessage) {
+		t.Errorf("got %v, want errBadMessage", err)
+	}
+}
+
 // FuzzMessages feeds every reader with anything: it must neither panic nor take memory beyond
 // the input, and what it accepts must be what it writes again.
 func FuzzMessages(f *testing.F) {

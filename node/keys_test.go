@@ -10,82 +10,87 @@ import (
 	"github.com/protocol7/snakes/replication"
 )
 
+// keyRequests are the rows of the contract on keys, but for those that are about bodies.
+var keyRequests = []struct {
+	request string // method and path
+	body    string
+	header  string
+	status  int
+	code    string
+}{
+	{request: "PUT /foo", body: "value", status: 201},
+	{request: "PUT /foo", body: "", header: "Content-Length: 0", status: 201},
+	{request: "PUT /foo", body: "0123456789", status: 201},
+	{request: "PUT /foo", body: "0123456789a", status: 413, code: "too-large"},
+	{request: "PUT /foo?w=1", body: "value", status: 201},
+	{request: "PUT /foo?w=99", body: "value", status: 201},
+	{request: "PUT /foo?w=999999999", body: "value", status: 201},
+	{request: "PUT /foo?w=one", body: "value", status: 201},
+	{request: "PUT /foo?w=quorum", body: "value", status: 201},
+	{request: "PUT /foo?w=all", body: "value", status: 201},
+	{request: "PUT /foo?", body: "value", status: 201},
+	{request: "PUT /foo?w=", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=0", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=-1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=+1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=abc", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=ALL", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=1234567890", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=1&w=1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=1;w=1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?r=1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?W=1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=1&x=1", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo?w=%zz", body: "value", status: 400, code: "bad-parameter"},
+	{request: "PUT /foo", body: "value", header: "If-Match: *", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "If-None-Match: *", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "If-Unmodified-Since: x", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: application/x-www-form-urlencoded", status: 201},
+	{request: "PUT /foo", body: "value", header: "Content-Type: nonsense", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: a/b; c", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: text/plain; x=\xff", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: text/plain; x=\"\xff\"", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: text/plain; x=\"\t\"", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: a/b\r\nContent-Type: a/b", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Type: text/" + strings.Repeat("x", 250), status: 201},
+	{request: "PUT /foo", body: "value", header: "Content-Type: text/" + strings.Repeat("x", 251), status: 400, code: "bad-header"},
+
+	{request: "GET /foo", status: 200},
+	{request: "HEAD /foo", status: 200},
+	{request: "GET /foo?r=1", status: 200},
+	{request: "GET /foo?r=all", status: 200},
+	{request: "GET /foo?r=0", status: 400, code: "bad-parameter"},
+	{request: "GET /foo?r=1&r=2", status: 400, code: "bad-parameter"},
+	{request: "GET /foo?w=1", status: 400, code: "bad-parameter"},
+	{request: "GET /foo?x", status: 400, code: "bad-parameter"},
+	{request: "GET /foo", header: "Range: bytes=0-1", status: 200},
+	{request: "GET /foo", header: "If-Modified-Since: Sun, 22 Nov 2099 12:00:00 GMT", status: 200},
+	{request: "GET /nope", status: 404, code: "not-found"},
+	{request: "GET /FOO", status: 404, code: "not-found"},
+	{request: "HEAD /nope", status: 404, code: "not-found"},
+
+	{request: "DELETE /foo", status: 204},
+	{request: "DELETE /nope?w=2", status: 204},
+	{request: "DELETE /foo?w=0", status: 400, code: "bad-parameter"},
+	{request: "DELETE /foo?r=1", status: 400, code: "bad-parameter"},
+	{request: "DELETE /foo", header: "If-Match: *", status: 501, code: "unsupported"},
+	{request: "DELETE /foo", header: "If-None-Match: *", status: 501, code: "unsupported"},
+	{request: "DELETE /foo", header: "If-Unmodified-Since: x", status: 501, code: "unsupported"},
+
+	{request: "POST /foo", body: "value", status: 405, code: "method-not-allowed"},
+	{request: "PATCH /foo", status: 405, code: "method-not-allowed"},
+	{request: "OPTIONS /foo", status: 405, code: "method-not-allowed"},
+	{request: "TRACE /foo", status: 405, code: "method-not-allowed"},
+	{request: "BREW /foo", status: 405, code: "method-not-allowed"},
+	{request: "get /foo", status: 405, code: "method-not-allowed"},
+}
+
 func TestKeyRequestsAnswerAsTheContractSays(t *testing.T) {
 	config, _ := fakes()
 	config.MaxValue = 10
 	n := start(t, config)
-	const form = "application/x-www-form-urlencoded"
-	for _, row := range []struct {
-		request string // method and path
-		body    string
-		header  string
-		status  int
-		code    string
-	}{
-		{request: "PUT /foo", body: "value", status: 201},
-		{request: "PUT /foo", body: "", header: "Content-Length: 0", status: 201},
-		{request: "PUT /foo", body: "0123456789", status: 201},
-		{request: "PUT /foo", body: "0123456789a", status: 413, code: "too-large"},
-		{request: "PUT /foo?w=1", body: "value", status: 201},
-		{request: "PUT /foo?w=99", body: "value", status: 201},
-		{request: "PUT /foo?w=999999999", body: "value", status: 201},
-		{request: "PUT /foo?w=one", body: "value", status: 201},
-		{request: "PUT /foo?w=quorum", body: "value", status: 201},
-		{request: "PUT /foo?w=all", body: "value", status: 201},
-		{request: "PUT /foo?", body: "value", status: 201},
-		{request: "PUT /foo?w=", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=0", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=-1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=+1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=abc", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=ALL", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=1234567890", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=1&w=1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=1;w=1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?r=1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?W=1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=1&x=1", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo?w=%zz", body: "value", status: 400, code: "bad-parameter"},
-		{request: "PUT /foo", body: "value", header: "If-Match: *", status: 501, code: "unsupported"},
-		{request: "PUT /foo", body: "value", header: "If-None-Match: *", status: 501, code: "unsupported"},
-		{request: "PUT /foo", body: "value", header: "If-Unmodified-Since: x", status: 501, code: "unsupported"},
-		{request: "PUT /foo", body: "value", header: "Content-Type: " + form, status: 201},
-		{request: "PUT /foo", body: "value", header: "Content-Type: nonsense", status: 400, code: "bad-header"},
-		{request: "PUT /foo", body: "value", header: "Content-Type: a/b; c", status: 400, code: "bad-header"},
-		{request: "PUT /foo", body: "value", header: "Content-Type: text/plain; x=\xff", status: 400, code: "bad-header"},
-		{request: "PUT /foo", body: "value", header: "Content-Type: text/" + strings.Repeat("x", 250), status: 201},
-		{request: "PUT /foo", body: "value", header: "Content-Type: text/" + strings.Repeat("x", 251), status: 400, code: "bad-header"},
-
-		{request: "GET /foo", status: 200},
-		{request: "HEAD /foo", status: 200},
-		{request: "GET /foo?r=1", status: 200},
-		{request: "GET /foo?r=all", status: 200},
-		{request: "GET /foo?r=0", status: 400, code: "bad-parameter"},
-		{request: "GET /foo?r=1&r=2", status: 400, code: "bad-parameter"},
-		{request: "GET /foo?w=1", status: 400, code: "bad-parameter"},
-		{request: "GET /foo?x", status: 400, code: "bad-parameter"},
-		{request: "GET /foo", header: "Range: bytes=0-1", status: 200},
-		{request: "GET /foo", header: "If-Modified-Since: Sun, 22 Nov 2099 12:00:00 GMT", status: 200},
-		{request: "GET /nope", status: 404, code: "not-found"},
-		{request: "GET /FOO", status: 404, code: "not-found"},
-		{request: "HEAD /nope", status: 404, code: "not-found"},
-
-		{request: "DELETE /foo", status: 204},
-		{request: "DELETE /nope?w=2", status: 204},
-		{request: "DELETE /foo?w=0", status: 400, code: "bad-parameter"},
-		{request: "DELETE /foo?r=1", status: 400, code: "bad-parameter"},
-		{request: "DELETE /foo", header: "If-Match: *", status: 501, code: "unsupported"},
-		{request: "DELETE /foo", header: "If-None-Match: *", status: 501, code: "unsupported"},
-		{request: "DELETE /foo", header: "If-Unmodified-Since: x", status: 501, code: "unsupported"},
-
-		{request: "POST /foo", body: "value", status: 405, code: "method-not-allowed"},
-		{request: "PATCH /foo", status: 405, code: "method-not-allowed"},
-		{request: "OPTIONS /foo", status: 405, code: "method-not-allowed"},
-		{request: "TRACE /foo", status: 405, code: "method-not-allowed"},
-		{request: "BREW /foo", status: 405, code: "method-not-allowed"},
-		{request: "get /foo", status: 405, code: "method-not-allowed"},
-	} {
+	for _, row := range keyRequests {
 		t.Run(row.request+" "+row.header, func(t *testing.T) {
 			n := *n
 			n.t = t

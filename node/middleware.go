@@ -14,12 +14,11 @@ import (
 // need to know.
 type response struct {
 	http.ResponseWriter
-	id      string
-	status  int // 0 until the header is sent
-	bytes   int64
-	reading bool  // the body was asked for, so that the client was invited to send it
-	quiet   bool  // log a 5xx like any other answer
-	err     error // what an error answer stands for
+	id     string
+	status int // 0 until the header is sent
+	bytes  int64
+	quiet  bool  // log a 5xx like any other answer
+	err    error // what an error answer stands for
 }
 
 func (w *response) WriteHeader(status int) {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -93,6 +95,21 @@ func TestAPanicAnswers500AndIsLogged(t *testing.T) {
 	if _, err := c.reader.ReadByte(); err != io.EOF {
 		t.Errorf("aborted: got %v, want the connection closed without an answer", err)
 	}
+}
+
+// TestAPanicWithinAnAnswerCutsIt: what was sent so far must not pass for the whole.
+func TestAPanicWithinAnAnswerCutsIt(t *testing.T) {
+	config, _ := fakes()
+	a := newAPI(config).(*api)
+	w := &response{ResponseWriter: httptest.NewRecorder()}
+	defer func() {
+		if got := recover(); got != http.ErrAbortHandler {
+			t.Errorf("got %v, want the connection to be aborted", got)
+		}
+	}()
+	defer a.finish(w, httptest.NewRequest("GET", "/foo", nil), time.Now())
+	w.WriteHeader(200)
+	panic("secret")
 }
 
 func TestRequestsAreLoggedOnceByTheirWeight(t *testing.T) {

@@ -65,16 +65,21 @@ func asker(t *testing.T, address string) *pair {
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
 	p := &pair{news: &fakeNews{stamp: "s1"}, clock: version.NewClock(nil, version.Timestamp{}), address: address}
-	p.asking = newPeers(peersConfig{
+	p.asking = newAsker(func() string { return p.address }, p.news, p.clock)
+	t.Cleanup(p.asking.Close)
+	return p
+}
+
+// newAsker returns the asking side of node A, to which B alone is known.
+func newAsker(address func() string, news rosterNews, clock *version.Clock) *peers {
+	return newPeers(peersConfig{
 		Hello: func() membership.Hello {
 			return membership.Hello{ID: idA, ClusterID: "c1", Address: "127.0.0.1:9000", Origin: 0xa}
 		},
-		Addresses: func(id string) (string, bool) { return p.address, id == idB },
-		Roster:    p.news,
-		Clock:     p.clock,
+		Addresses: func(id string) (string, bool) { return address(), id == idB },
+		Roster:    news,
+		Clock:     clock,
 	})
-	t.Cleanup(p.asking.Close)
-	return p
 }
 
 func newPair(t *testing.T) *pair {

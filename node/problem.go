@@ -213,6 +213,7 @@ type quorumFacts struct {
 func (a *api) fail(w *response, r *http.Request, err error) {
 	k := kindOf(err)
 	w.err = err
+	w.quiet = r.Context().Err() != nil // the client has gone: no failure of this node
 	p := problem{
 		Type: "urn:snakes:error:" + k.code, Title: k.title, Status: k.status, Detail: detailOf(err, k),
 		Node: a.Name, RequestID: w.id,
@@ -236,15 +237,14 @@ func (a *api) fail(w *response, r *http.Request, err error) {
 // refuse sends an answer while the client may still be sending its body. It goes out before
 // the rest of the body is read, and then the body is read and thrown away within limits:
 // closing the connection on unread data would take the answer away from a client that sends
-// all before it reads.
+// all before it reads. A client that waits for "100 Continue" gets the answer instead: net/http
+// invites nobody any more once an answer is on its way.
 func (w *response) refuse(r *http.Request, status int, contentType string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	// With "Expect: 100-continue" a client waits for leave to send; reading would give it.
-	uninvited := r.Header.Get("Expect") != "" && !w.reading
-	if r.ContentLength == 0 || uninvited {
+	if r.ContentLength == 0 {
 		w.WriteHeader(status)
 		_, _ = w.Write(body) // a client that is gone needs no answer
 		return

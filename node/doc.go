@@ -1,0 +1,57 @@
+// Package node is one running node: it wires disk, membership and replication together and
+// serves their API over HTTP, to clients and to other nodes, on one port.
+//
+// What a write means is decided in package replication, who the members are in package
+// membership, what is durable in package disk. This package parses, makes one call, answers.
+//
+// # HTTP
+//
+// All routes are in one function, (*api).routes. Keys have the top level for themselves;
+// everything else is under /-/. The path is taken as it was sent: it is not cleaned, not
+// decoded, and nobody is redirected, so that one key never has two spellings. The page for
+// browsers at /-/ui/ does not exist yet; until it does, browsers get the text index that
+// everybody gets at / and /-/. It is for the page to redirect them.
+//
+// Departures from what HTTP allows, all on purpose: ranges are not served, a client gets the
+// whole value; of the conditions on reads only If-None-Match is known, since times of one
+// second cannot tell versions apart; conditions on writes are refused, not ignored.
+//
+// # Errors
+//
+// One table, kinds, tells for each sort of error its status, its code, its title, and the
+// detail for clients. An error that was made for the client (refuse) brings its own detail;
+// that of others is never shown, since it may hold file paths. What the table does not know
+// is a 500 with a bland text, and a line in the log under the same request id. Each kind also
+// has a name by which it travels between nodes, where the same table is read backwards:
+// errors.Is gives the same answer on both sides of a hop.
+//
+// # Between nodes
+//
+// Requests under /-/peer/ are POSTs with the compact bodies that codec.go lists. Headers say
+// who asks, for which cluster, and which node is meant; a node answers neither for another
+// nor to one that was removed. The agreement on the roster alone is open to strangers, and
+// membership decides what it tells them. Invariants:
+//
+//   - A request has an effect only at the node that it names, and an answer counts only if it
+//     comes from that node.
+//   - What the answering node knew of the roster when it had done what was asked is known here
+//     before the caller sees the answer, be it an error or not. If it cannot be taken in, the
+//     call fails.
+//   - Timestamps in answers were shown to the clock when the caller sees them.
+//
+// # When others misbehave
+//
+// A client that sends nothing: headers end after 10 s, a pause within a body after 30 s, with
+// 408. A client that sends too much, or to the wrong place: it gets its answer at once, and up
+// to 64 MiB of the rest are thrown away for up to 2 s so that it can read it. A client
+// that goes away while it sends: nothing is written. Lengths that are only claimed take no
+// memory beyond 1 MiB.
+//
+// A peer that is gone, hangs, answers nonsense, is another node than the address promised or
+// speaks another protocol: the call fails, with an error that says which of these; ctx bounds
+// the wait. A peer that closed a connection on which it was idle costs nothing: all requests
+// may be sent twice, so the transport sends them again.
+//
+// A handler that panics: 500 and a line in the log, or, in the middle of an answer, an aborted
+// connection.
+package node
