@@ -104,7 +104,7 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 	if err := json.Unmarshal(b, &ask); err != nil {
 		return nil, fmt.Errorf("message between members makes no sense: %w", err)
 	}
-	if ask.Agree != nil || ask.Stopping != nil {
+	if ask.News == nil { // news may be asked for by anybody who looks for a cluster
 		if err := m.Admit(ctx, h); err != nil {
 			return nil, err
 		}

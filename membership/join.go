@@ -42,6 +42,18 @@ func (m *Membership) Stop() {
 
 func (m *Membership) leave() {
 	m.stop()
+	if !m.doomed.Load() {
+		m.sayGoodbye()
+	}
+	if err := m.list.Shutdown(); err != nil {
+		m.logger.Debug("gossip did not end in good order", "error", err)
+	}
+	m.loops.Wait()
+	m.saveMembers()
+}
+
+// sayGoodbye tells the others that this node stops: those that answer directly, all by gossip.
+func (m *Membership) sayGoodbye() {
 	m.update(func() { m.self.Stopped = true })
 	m.mu.Lock()
 	last := m.self
@@ -62,14 +74,11 @@ func (m *Membership) leave() {
 	for _, step := range []func() error{
 		func() error { return m.updateNode(askTimeout / 2) },
 		func() error { return m.list.Leave(askTimeout / 2) },
-		m.list.Shutdown,
 	} {
 		if err := step(); err != nil {
-			m.logger.Debug("gossip did not end in good order", "error", err)
+			m.logger.Debug("stop not broadcast", "error", err)
 		}
 	}
-	m.loops.Wait()
-	m.saveMembers()
 }
 
 // publish lets gossip carry what this node tells about itself, whenever that changes. It has a
@@ -85,7 +94,7 @@ func (m *Membership) publish(ctx context.Context) {
 		m.mu.Lock()
 		at := m.self.At
 		m.mu.Unlock()
-		if at == told {
+		if at == told || m.doomed.Load() {
 			continue
 		}
 		told = at
@@ -197,9 +206,10 @@ func (m *Membership) found(why string) {
 // seek dials seeds and members that are not alive, for ever: memberlist itself forgets a dead
 // node and would never heal a long split.
 func (m *Membership) seek(ctx context.Context) {
+	m.introduce(ctx)
 	var onlySelfSince time.Time
 	warned := false
-	for {
+	for !m.doomed.Load() {
 		reached, onlySelf := m.dialAll(ctx)
 		joining := !m.Snapshot().Joined()
 		switch {
@@ -226,6 +236,21 @@ func (m *Membership) seek(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// introduce says hello to the members known from earlier before gossip spreads this node's
+// address: if one of them knows another live process with its id, this one ends unheard.
+func (m *Membership) introduce(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, member := range m.Snapshot().Members {
+		if member.ID != m.cfg.ID && member.Address != "" {
+			all.Go(func() {
+				_, err := m.ask(ctx, member.ID, member.Address, message{Ping: true})
+				m.Refused(err)
+			})
+		}
+	}
+	all.Wait()
 }
 
 // dialAll tries every address at which somebody may be who does not gossip with this node. It

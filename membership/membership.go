@@ -47,6 +47,7 @@ type Membership struct {
 
 	wake, changed, rejoin chan struct{} // one for each loop
 	fatal                 chan error
+	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
 	stop                  context.CancelFunc
 	loops                 sync.WaitGroup
 	stopped               func()
@@ -147,6 +148,7 @@ func (m *Membership) Refused(err error) {
 }
 
 func (m *Membership) die(err error) {
+	m.doomed.Store(true)
 	select {
 	case m.fatal <- err:
 	default: // one reason is enough

@@ -33,6 +33,9 @@ const pace = 200 * time.Millisecond
 
 // network carries the messages of Link between memberships in one process and can be cut.
 type network struct {
+	// cluster is the name of its clusters: parallel tests reuse each other's ports.
+	cluster string
+
 	mu    sync.Mutex // guards all below
 	nodes map[string]*node
 	cut   map[string]int // side by address; different sides do not hear each other
@@ -80,7 +83,7 @@ func (d *disk) copy() *disk {
 }
 
 func newNetwork() *network {
-	return &network{nodes: make(map[string]*node), cut: make(map[string]int)}
+	return &network{cluster: "test-" + randomID(), nodes: make(map[string]*node), cut: make(map[string]int)}
 }
 
 func (n *network) connected(a, b string) bool {
@@ -157,18 +160,22 @@ func (net *network) start(t *testing.T, options ...option) *node {
 	t.Helper()
 	n := &node{t: t, net: net, id: randomID(), disk: &disk{values: map[string][]byte{}}}
 	n.config = membership.Config{
-		Origin: rand.Uint64() | 1, Cluster: "snakes", Version: "test", Pace: pace,
+		Origin: rand.Uint64() | 1, Cluster: net.cluster, Version: "test", Pace: pace,
 		RejoinEvery: 4 * pace, FoundAfter: 4 * pace, SettleFor: pace,
 	}
 	n.address = "127.0.0.1:0"
 	for _, option := range options {
 		option(n)
 	}
-	tr, err := transport.Listen(transport.Config{Bind: n.address, Allow: n.hears})
+	var listening atomic.Bool // strays of other tests may come before the address is known
+	tr, err := transport.Listen(transport.Config{Bind: n.address, Allow: func(remote netip.AddrPort) bool {
+		return listening.Load() && n.hears(remote)
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.address = tr.Addr().String()
+	listening.Store(true)
 	if n.config.Name == "" {
 		n.config.Name = "node-" + n.address[len("127.0.0.1:"):]
 	}

@@ -341,6 +341,8 @@ func TestATwinIsRefused(t *testing.T) {
 		}
 	}
 	twin := net.start(t, named("b"), copied(b))
+	wantFatal(t, twin, membership.ErrTwin)
+	twin.stop()
 	if err := a.Admit(t.Context(), twin.hello()); !errors.Is(err, membership.ErrTwin) {
 		t.Errorf("request of the twin: got %v, want ErrTwin", err)
 	}
@@ -350,8 +352,6 @@ func TestATwinIsRefused(t *testing.T) {
 	if err := b.Admit(t.Context(), twin.hello()); !errors.Is(err, membership.ErrTwin) {
 		t.Errorf("request of the twin to the first: got %v, want ErrTwin", err)
 	}
-	twin.Refused(membership.ErrTwin)
-	wantFatal(t, twin, membership.ErrTwin)
 	await(t, "3: a=alive b=alive c=alive", a, b, c)
 }
 
