@@ -76,6 +76,11 @@ type Peers interface {
 	Lookup(ctx context.Context, id, key string) (Meta, error)
 	// Fetch returns the record that node id has for key. Errors as for Lookup.
 	Fetch(ctx context.Context, id, key string) (Record, error)
+	// OpenPull tells node id what this node has seen and returns what is to be pulled from there.
+	OpenPull(ctx context.Context, id string, mine *seen.Set) (Pull, error)
+	// NextPage returns the records of a pull from number from on, as many as fit into a page.
+	// ErrPullGone: the node has restarted or has given the pull up; it must be opened anew.
+	NextPage(ctx context.Context, id string, pull, from uint64) (Page, error)
 	// Exchange tells node id about this node and returns what it tells.
 	Exchange(ctx context.Context, id string, mine Status) (Status, error)
 }
@@ -94,4 +99,26 @@ type Status struct {
 	SeenHash uint64
 	// Seen is the node's seen set, or nil if the other side's hash is the same.
 	Seen *seen.Set
+}
+
+// Pull is what one node offers to another that lacks it.
+type Pull struct {
+	// ID names the pull at the node that offers it, until it has been idle for some time.
+	ID uint64
+	// Seen is the offering node's seen set when the pull was opened. Once the last page is
+	// durable here and no page was incomplete, this node has seen all of it too.
+	Seen *seen.Set
+	// Keys is how many keys are offered.
+	Keys uint64
+}
+
+// Page is a part of a pull.
+type Page struct {
+	// Records are the current records of the next keys, which may be newer than the pull.
+	Records []Record
+	// Next is the number to ask for next, 0 after the last page.
+	Next uint64
+	// Incomplete: a record could not be read. What came is good, but the pull's seen set must
+	// not be united.
+	Incomplete bool
 }

@@ -11,6 +11,8 @@ import (
 var (
 	// ErrNotReady is wrapped by what a node answers that has not joined a cluster yet.
 	ErrNotReady = errors.New("node has not joined a cluster yet")
+	// ErrPullGone is returned for a pull that the answering node does not know (any more).
+	ErrPullGone = errors.New("pull is not open")
 	// ErrClosed is returned by calls to a Coordinator after its Close.
 	ErrClosed = errors.New("coordinator is closed")
 

@@ -34,6 +34,21 @@ type Store interface {
 	// SeenHash returns Seen().Hash() without copying.
 	SeenHash() uint64
 
+	// Unite marks all dots of s as seen, durably when it returns nil. It is for a pull that is
+	// complete: whatever record a dot of s once named, this node now has that or a newer one.
+	// s is not changed or kept. Errors as in Outcome.
+	Unite(s *seen.Set) error
+
+	// Lacking returns the keys, ascending, of current records whose dots are not in theirs,
+	// tombstones included. complete is false if damaged records keep it from knowing all of
+	// them. The cost is in proportion to what is lacking, not to the number of keys.
+	Lacking(theirs *seen.Set) (keys []string, complete bool)
+
+	// Digest returns a number that is equal on two nodes if they have the same live keys at
+	// the same versions, and differs otherwise but by a chance of 2^-64. It costs no look at
+	// the keys.
+	Digest() uint64
+
 	// Len returns the number of live keys, tombstones excluded.
 	Len() int
 
