@@ -7,8 +7,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	"github.com/protocol7/snakes/replication/version"
 )
 
 // ErrInvalid is returned by Decode and ParseCounters for input that is no set's form.
@@ -123,7 +121,7 @@ func (d *decoder) fail(why string) {
 // ParseCounters reads what Counters writes and adds the counters to origin in s. It accepts
 // ascending numbers and ranges only, from 1 on. On an error s is unchanged.
 func (s *Set) ParseCounters(origin uint64, text string) error {
-	r := s.origins[origin]
+	var spans []span
 	var previous uint64
 	for part := range strings.SplitSeq(text, ",") {
 		low, high, isRange := strings.Cut(part, "-")
@@ -135,18 +133,9 @@ func (s *Set) ParseCounters(origin uint64, text string) error {
 		if err != nil || first <= previous || last < first {
 			return fmt.Errorf("%w: counters %.80q", ErrInvalid, text)
 		}
-		r = r.with(span{first, last})
+		spans = extend(spans, span{first, last})
 		previous = last
 	}
-	s.put(origin, r)
+	s.put(origin, s.origins[origin].union(runOf(spans)))
 	return nil
-}
-
-// Of returns the set of the given dots.
-func Of(dots ...version.Dot) *Set {
-	s := new(Set)
-	for _, d := range dots {
-		s.Add(d)
-	}
-	return s
 }

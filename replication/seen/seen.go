@@ -1,7 +1,10 @@
 package seen
 
 import (
+	"cmp"
+	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,19 +42,54 @@ func (s *Set) Add(d version.Dot) bool {
 // Has reports whether d is in s.
 func (s *Set) Has(d version.Dot) bool { return s.origins[d.Origin].has(d.Counter) }
 
+// Of returns the set of the given dots, in any order; zero counters name no write and are left
+// out. It takes the time of sorting them, whatever holes they leave, where adding one by one
+// copies the ranges each time.
+func Of(dots ...version.Dot) *Set {
+	dots = slices.Clone(dots)
+	slices.SortFunc(dots, func(a, b version.Dot) int {
+		return cmp.Or(cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Counter, b.Counter))
+	})
+	s := new(Set)
+	for len(dots) > 0 {
+		origin := dots[0].Origin
+		var spans []span
+		for ; len(dots) > 0 && dots[0].Origin == origin; dots = dots[1:] {
+			if counter := dots[0].Counter; counter > 0 {
+				spans = extend(spans, span{counter, counter})
+			}
+		}
+		if len(spans) > 0 {
+			s.put(origin, runOf(spans))
+		}
+	}
+	return s
+}
+
 // Union puts all dots of t into s. t is not changed and nothing of it is shared for writing.
+// It takes time in proportion to the ranges of the origins that t has.
 func (s *Set) Union(t *Set) {
 	for origin, theirs := range t.origins {
-		ours, known := s.origins[origin]
-		if !known {
-			s.put(origin, theirs)
-			continue
+		s.put(origin, s.origins[origin].union(theirs))
+	}
+}
+
+// Gaps yields the ranges of counters of origin that are not in s, from first to last, both
+// included: ascending, and each as long as it can be. The last one ends at the highest
+// number there is, unless that is in s.
+func (s *Set) Gaps(origin uint64) iter.Seq2[uint64, uint64] {
+	return func(yield func(first, last uint64) bool) {
+		r := s.origins[origin]
+		end := r.base
+		for _, sp := range r.spans {
+			if !yield(end+1, sp.first-1) {
+				return
+			}
+			end = sp.last
 		}
-		merged := ours
-		for _, sp := range theirs.all() {
-			merged = merged.with(sp)
+		if end < math.MaxUint64 {
+			yield(end+1, math.MaxUint64)
 		}
-		s.put(origin, merged)
 	}
 }
 
@@ -151,25 +189,48 @@ func (r run) all() []span {
 
 // with returns r with the counters of add, which is not empty and starts at 1 or above.
 func (r run) with(add span) run {
-	if add.last <= r.base {
-		return r
-	}
 	if len(r.spans) == 0 && add.first-1 <= r.base {
-		return run{base: add.last} // the ordinary case: the next write of this origin
+		return run{base: max(r.base, add.last)} // the ordinary case: the next write of this origin
 	}
-	spans := make([]span, 0, len(r.spans)+1)
-	i := 0
-	for ; i < len(r.spans) && r.spans[i].last < add.first-1; i++ {
-		spans = append(spans, r.spans[i])
+	return r.union(run{spans: []span{add}})
+}
+
+// union returns the counters of r and t, in one pass over both.
+func (r run) union(t run) run {
+	if r.base == 0 && len(r.spans) == 0 {
+		return t
 	}
-	for ; i < len(r.spans) && r.spans[i].first-1 <= add.last; i++ {
-		add = span{min(add.first, r.spans[i].first), max(add.last, r.spans[i].last)}
+	ours, theirs := r.all(), t.all()
+	spans := make([]span, 0, len(ours)+len(theirs))
+	for len(ours)+len(theirs) > 0 {
+		next := &ours
+		if len(ours) == 0 || len(theirs) > 0 && theirs[0].first < ours[0].first {
+			next = &theirs
+		}
+		spans = extend(spans, (*next)[0])
+		*next = (*next)[1:]
 	}
-	spans = append(append(spans, add), r.spans[i:]...)
-	if spans[0].first-1 <= r.base {
-		return run{base: spans[0].last, spans: spans[1:]}
+	return runOf(spans)
+}
+
+// extend adds sp to ascending spans, none of which starts behind it.
+func extend(spans []span, sp span) []span {
+	if n := len(spans); n > 0 && sp.first-1 <= spans[n-1].last {
+		spans[n-1].last = max(spans[n-1].last, sp.last)
+		return spans
 	}
-	return run{base: r.base, spans: spans}
+	return append(spans, sp)
+}
+
+// runOf returns the run of spans that are as in a run, but may start at 1.
+func runOf(spans []span) run {
+	switch {
+	case len(spans) == 0 || spans[0].first > 1:
+		return run{spans: spans}
+	case len(spans) == 1:
+		return run{base: spans[0].last}
+	}
+	return run{base: spans[0].last, spans: spans[1:]}
 }
 
 // missing returns how many counters of r are not in t.

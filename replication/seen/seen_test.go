@@ -3,6 +3,10 @@ package seen_test
 import (
 	"bytes"
 	"errors"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -73,6 +77,9 @@ func TestSetAgreesWithTheNaiveSet(t *testing.T) {
 		}
 		got := sa.Clone()
 		got.Union(sb)
+		if want := union.set(); !reflect.DeepEqual(got, want) {
+			t.Fatalf("union of %v and %v has another form than %v", sa, sb, want)
+		}
 		if want := union.set(); !got.Equal(want) || got.Hash() != want.Hash() {
 			t.Fatalf("union of %v and %v: got %v, want %v", sa, sb, got, want)
 		}
@@ -102,6 +109,72 @@ func TestUnionIsCommutativeAssociativeAndIdempotent(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestOfBuildsTheSetOfItsDotsInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		dots := rapid.SliceOf(rapid.Custom(func(t *rapid.T) version.Dot {
+			return version.Dot{Origin: rapid.Uint64Range(0, 2).Draw(t, "origin"), Counter: rapid.Uint64Range(0, 12).Draw(t, "counter")}
+		})).Draw(t, "dots")
+		want := new(seen.Set)
+		for _, d := range dots {
+			want.Add(d)
+		}
+		given := slices.Clone(dots)
+		got := seen.Of(dots...)
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("set of %v: got %v, want %v", dots, got, want)
+		}
+		if !slices.Equal(dots, given) {
+			t.Fatalf("the dots given were changed from %v to %v", given, dots)
+		}
+	})
+}
+
+func TestGapsAreWhatASetDoesNotHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := generate(t, "set")
+		if rapid.Bool().Draw(t, "with the highest counter") {
+			n[version.Dot{Origin: 1, Counter: math.MaxUint64}] = true
+		}
+		s := n.set()
+		for origin := range uint64(4) {
+			next := uint64(1) // the first counter of which nothing was said yet
+			for first, last := range s.Gaps(origin) {
+				if first < next || last < first {
+					t.Fatalf("gap %d-%d of %d in %v comes after %d", first, last, origin, s, next-1)
+				}
+				for c := next; c < first; c++ {
+					if !n[version.Dot{Origin: origin, Counter: c}] {
+						t.Fatalf("%d of %d is in no gap of %v", c, origin, s)
+					}
+				}
+				if first > 1 && !s.Has(version.Dot{Origin: origin, Counter: first - 1}) {
+					t.Fatalf("gap %d-%d of %d in %v could begin earlier", first, last, origin, s)
+				}
+				for c := first; c <= min(last, 20); c++ {
+					if n[version.Dot{Origin: origin, Counter: c}] {
+						t.Fatalf("%d of %d is in a gap of %v", c, origin, s)
+					}
+				}
+				next = last + 1
+			}
+			// Behind the last gap is nothing, or the highest counter alone.
+			if highest := n[version.Dot{Origin: origin, Counter: math.MaxUint64}]; highest && next != math.MaxUint64 || !highest && next != 0 {
+				t.Fatalf("the gaps of %d in %v end before %d", origin, s, next)
+			}
+		}
+	})
+}
+
+func TestGapsEndWithTheirConsumer(t *testing.T) {
+	s := seen.Of(version.Dot{Origin: 1, Counter: 3}, version.Dot{Origin: 1, Counter: 9})
+	for first, last := range s.Gaps(1) {
+		if first != 1 || last != 2 {
+			t.Errorf("first gap: got %d-%d, want 1-2", first, last)
+		}
+		break
+	}
 }
 
 func TestAddReportsWhatIsNewInAnyOrder(t *testing.T) {
@@ -223,5 +296,30 @@ func BenchmarkAddInOrder(b *testing.B) {
 	var s seen.Set
 	for i := range b.N {
 		s.Add(version.Dot{Origin: 1, Counter: uint64(i) + 1})
+	}
+}
+
+// BenchmarkUnion merges two sets with as many holes each as numbers of ranges can make costly.
+func BenchmarkUnion(b *testing.B) {
+	var odd, even []version.Dot
+	for c := range uint64(100_000) {
+		odd = append(odd, version.Dot{Origin: 1, Counter: 4*c + 2})
+		even = append(even, version.Dot{Origin: 1, Counter: 4*c + 4})
+	}
+	s, t := seen.Of(odd...), seen.Of(even...)
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Clone().Union(t)
+	}
+}
+
+func BenchmarkOfWithHoles(b *testing.B) {
+	dots := make([]version.Dot, 100_000)
+	for i, c := range rand.New(rand.NewPCG(1, 2)).Perm(len(dots)) {
+		dots[i] = version.Dot{Origin: 1, Counter: 2 * uint64(c+1)}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		seen.Of(dots...)
 	}
 }
