@@ -76,9 +76,11 @@ type Peers interface {
 	Lookup(ctx context.Context, id, key string) (Meta, error)
 	// Fetch returns the record that node id has for key. Errors as for Lookup.
 	Fetch(ctx context.Context, id, key string) (Record, error)
-	// OpenPull tells node id what this node has seen and returns what is to be pulled from there.
+	// OpenPull tells node id what this node has seen and returns what is to be pulled from
+	// there. mine is not changed. An error that wraps ErrNotReady: the node is not synced.
 	OpenPull(ctx context.Context, id string, mine *seen.Set) (Pull, error)
-	// NextPage returns the records of a pull from number from on, as many as fit into a page.
+	// NextPage returns the records of a pull from number from on, 0 for the first page, as many
+	// as fit into a page.
 	// ErrPullGone: the node has restarted or has given the pull up; it must be opened anew.
 	NextPage(ctx context.Context, id string, pull, from uint64) (Page, error)
 	// Exchange tells node id about this node and returns what it tells.
@@ -97,7 +99,8 @@ type Status struct {
 	Keys uint64
 	// SeenHash is the hash of the node's seen set.
 	SeenHash uint64
-	// Seen is the node's seen set, or nil if the other side's hash is the same.
+	// Seen is the node's seen set, which must not be changed, or nil if the other side's hash is
+	// the same.
 	Seen *seen.Set
 }
 
@@ -114,7 +117,8 @@ type Pull struct {
 
 // Page is a part of a pull.
 type Page struct {
-	// Records are the current records of the next keys, which may be newer than the pull.
+	// Records are the current records of the next keys, which may be newer than the pull. There
+	// may be none if those keys' records could not be read.
 	Records []Record
 	// Next is the number to ask for next, 0 after the last page.
 	Next uint64

@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/storetest"
 	"github.com/protocol7/snakes/replication/version"
 )
@@ -24,12 +26,17 @@ type cluster map[string]*node
 
 // node is one of them. What others get from it goes through net, so that a test can spoil it.
 type node struct {
-	*replication.Coordinator
 	id      string
+	with    setup
 	store   *storetest.Memory
 	clock   *version.Clock
 	members *members
 	peers   *peers
+
+	mu sync.Mutex // guards the fields below against start, which the test's goroutine calls
+	*replication.Coordinator
+	offers *replication.Offers
+	origin uint64
 }
 
 // link is what becomes of a call to a node: nil answers it, else an error or a long wait.
@@ -69,6 +76,8 @@ type setup struct {
 	store func(id string, s replication.Store, c *version.Clock) replication.Store
 	// skew is how far a node's wall clock is ahead.
 	skew map[string]time.Duration
+	// pageBytes and pageRecords are the size of a page, 0 for the default.
+	pageBytes, pageRecords int
 }
 
 // newCluster returns nodes that all know each other, live and synced, in one roster. They are
@@ -77,27 +86,53 @@ func newCluster(t testing.TB, ids string, with setup) cluster {
 	t.Helper()
 	cl := make(cluster)
 	for i, id := range strings.Split(ids, "") {
-		now := func() time.Time { return time.Now().Add(with.skew[id]) }
 		n := &node{
-			id: id, store: new(storetest.Memory), clock: version.NewClock(now, version.Timestamp{}),
-			members: newMembers(id, ids),
+			id: id, with: with, store: new(storetest.Memory), members: newMembers(id, ids), origin: uint64(i + 1),
 		}
+		n.clock = version.NewClock(n.now, version.Timestamp{})
 		n.peers = &peers{self: n, cluster: cl, links: make(map[string]link)}
-		var store replication.Store = n.store
-		if with.store != nil {
-			store = with.store(id, store, n.clock)
-		}
-		c, err := replication.New(replication.Config{
-			Store: store, Members: n.members, Peers: n.peers, Clock: n.clock, Origin: uint64(i + 1), Now: now,
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.Coordinator = c
+		n.start(t)
 		cl[id] = n
 	}
 	t.Cleanup(cl.close)
 	return cl
+}
+
+func (n *node) now() time.Time { return time.Now().Add(n.with.skew[n.id]) }
+
+// start starts the process of a node, again if it had one: what its store holds is still there,
+// and the new process draws another origin.
+func (n *node) start(t testing.TB) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var store replication.Store = n.store
+	if n.with.store != nil {
+		store = n.with.store(n.id, store, n.clock)
+	}
+	if n.Coordinator != nil {
+		n.origin += 100
+	}
+	c, err := replication.New(replication.Config{
+		Store: store, Members: n.members, Peers: n.peers, Clock: n.clock, Origin: n.origin, Now: n.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	offers, err := replication.NewOffers(replication.OffersConfig{
+		Store: store, Members: n.members, PageBytes: n.with.pageBytes, PageRecords: n.with.pageRecords,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Coordinator, n.offers = c, offers
+}
+
+// answers returns what answers the requests of peers now.
+func (n *node) answers() (*replication.Replica, *replication.Offers) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.Replica(), n.offers
 }
 
 func (cl cluster) close() {
@@ -252,6 +287,10 @@ type peers struct {
 	// Unless nil these replace what the node would answer.
 	write func(id string, records []replication.Record) []replication.Outcome
 	fetch func(id, key string) (replication.Record, error)
+	open  func(id string, mine *seen.Set) (replication.Pull, error)
+	page  func(id string, pull, from uint64) (replication.Page, error)
+	// lost, unless nil, is asked what becomes of each answer: nil delivers it.
+	lost link
 	// answered, unless nil, is called after each answer of a node to what.
 	answered func(what, id string)
 }
@@ -279,7 +318,16 @@ func (p *peers) reach(ctx context.Context, what, id string) (*replication.Replic
 			return nil, fmt.Errorf("%s to %s: %w", what, id, err)
 		}
 	}
-	return p.cluster[id].Replica(), ctx.Err()
+	replica, _ := p.cluster[id].answers()
+	return replica, ctx.Err()
+}
+
+// comes returns nil if an answer with the given error comes through, or why not.
+func (p *peers) comes(ctx context.Context, err error) error {
+	if p.lost == nil {
+		return err
+	}
+	return cmp.Or(p.lost(ctx), err)
 }
 
 func (p *peers) after(what, id string, heard version.Timestamp) {
@@ -302,7 +350,7 @@ func (p *peers) Write(ctx context.Context, id string, records []replication.Reco
 	for _, o := range outcomes {
 		p.after("write", id, o.Current.Version.Timestamp)
 	}
-	return outcomes, nil
+	return outcomes, p.comes(ctx, nil)
 }
 
 func (p *peers) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {
@@ -336,7 +384,45 @@ func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status
 	}
 	status := replica.Status(mine.SeenHash)
 	p.after("exchange", id, version.Timestamp{}) // the clock is what the exchange is about
-	return status, nil
+	return status, p.comes(ctx, nil)
+}
+
+func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
+	if _, err := p.reach(ctx, "open", id); err != nil {
+		return replication.Pull{}, err
+	}
+	open := p.offered
+	if p.open != nil {
+		open = p.open
+	}
+	pull, err := open(id, mine)
+	p.after("open", id, version.Timestamp{})
+	return pull, p.comes(ctx, err)
+}
+
+// offered is what the node itself answers to an OpenPull.
+func (p *peers) offered(id string, mine *seen.Set) (replication.Pull, error) {
+	_, offers := p.cluster[id].answers()
+	return offers.OpenPull(p.self.id, mine)
+}
+
+func (p *peers) NextPage(ctx context.Context, id string, pull, from uint64) (replication.Page, error) {
+	if _, err := p.reach(ctx, "page", id); err != nil {
+		return replication.Page{}, err
+	}
+	next := p.paged
+	if p.page != nil {
+		next = p.page
+	}
+	page, err := next(id, pull, from)
+	p.after("page", id, version.Timestamp{})
+	return page, p.comes(ctx, err)
+}
+
+// paged is what the node itself answers to a NextPage.
+func (p *peers) paged(id string, pull, from uint64) (replication.Page, error) {
+	_, offers := p.cluster[id].answers()
+	return offers.NextPage(pull, from)
 }
 
 // wantReceipt checks a receipt in the form of the header that users see.

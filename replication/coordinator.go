@@ -95,6 +95,7 @@ type Coordinator struct {
 	counter atomic.Uint64 // of the dot allotted last
 	turn    atomic.Uint32 // spreads reads over peers
 
+	clients atomic.Int64   // requests under way
 	running sync.WaitGroup // requests and the calls they started
 	mu      sync.Mutex     // guards closed, and running against Add after Wait
 	closed  bool
@@ -129,15 +130,24 @@ func (c *Coordinator) Close() {
 	c.running.Wait()
 }
 
-// enter lets a request in; whoever was let in calls running.Done at the end.
+// Busy reports whether a client's request is under way.
+func (c *Coordinator) Busy() bool { return c.clients.Load() > 0 }
+
+// enter lets a request in; whoever was let in calls leave at the end.
 func (c *Coordinator) enter() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
 		return ErrClosed
 	}
+	c.clients.Add(1)
 	c.running.Add(1)
 	return nil
+}
+
+func (c *Coordinator) leave() {
+	c.clients.Add(-1)
+	c.running.Done()
 }
 
 // Writable returns nil, or why a Put at the default level would not pass now: an error that

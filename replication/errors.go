@@ -9,8 +9,9 @@ import (
 )
 
 var (
-	// ErrNotReady is wrapped by what a node answers that has not joined a cluster yet.
-	ErrNotReady = errors.New("node has not joined a cluster yet")
+	// ErrNotReady is wrapped by what a node answers that has not joined a cluster yet, and by
+	// what one answers to a pull that has not caught up itself.
+	ErrNotReady = errors.New("node is not ready")
 	// ErrPullGone is returned for a pull that the answering node does not know (any more).
 	ErrPullGone = errors.New("pull is not open")
 	// ErrClosed is returned by calls to a Coordinator after its Close.
@@ -18,6 +19,8 @@ var (
 
 	errSilent   = errors.New("no answer in time")
 	errNonsense = errors.New("answer makes no sense")
+	// errIncomplete ends a pull in which a record could not be read where it came from.
+	errIncomplete = errors.New("a record could not be read there")
 )
 
 // Receipt says who took part in a request.

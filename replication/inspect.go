@@ -59,7 +59,7 @@ func (c *Coordinator) Inspect(ctx context.Context, key string) (Inspection, erro
 	if err := c.enter(); err != nil {
 		return Inspection{}, fmt.Errorf("inspect: %w", err)
 	}
-	defer c.running.Done()
+	defer c.leave()
 
 	view := c.cfg.Members.View()
 	asked, cancel := context.WithTimeout(ctx, c.cfg.Silence)

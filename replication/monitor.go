@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -28,8 +27,8 @@ const (
 	skewIntervals = 10
 )
 
-// MonitorConfig is what a Monitor works with. Zero durations and Logger mean defaults; all
-// else is required.
+// MonitorConfig is what a Monitor works with. Zero durations mean defaults, Heard and Logger
+// may be nil; all else is required.
 type MonitorConfig struct {
 	// Replica is this node's.
 	Replica *Replica
@@ -40,6 +39,9 @@ type MonitorConfig struct {
 	Interval time.Duration
 	// Silence is how long one exchange may take, 1 s by default.
 	Silence time.Duration
+	// Heard, unless nil, is called after each exchange with what the peer has seen, which must
+	// not be changed. It must not block, and is called for several peers at a time.
+	Heard func(id string, theirs *seen.Set)
 	// Logger gets what peers' clocks say about the own one; nil means none.
 	Logger hclog.Logger
 }
@@ -65,8 +67,6 @@ func (cfg MonitorConfig) Validate() error {
 // finds out that a silent peer is back. Safe for concurrent use.
 type Monitor struct {
 	cfg MonitorConfig
-
-	mine atomic.Pointer[seen.Set] // a copy of the own set: compared and handed on, not changed
 
 	mu    sync.Mutex // guards peers
 	peers map[string]peer
@@ -113,9 +113,7 @@ func NewMonitor(cfg MonitorConfig) (*Monitor, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	cfg.Logger = cfg.Logger.Named("replication")
-	m := &Monitor{cfg: cfg, peers: make(map[string]peer)}
-	m.mine.Store(new(seen.Set))
-	return m, nil
+	return &Monitor{cfg: cfg, peers: make(map[string]peer)}, nil
 }
 
 // Run watches until ctx ends, and returns when all that it started has ended. It is called
@@ -188,7 +186,7 @@ func (m *Monitor) watch(ctx context.Context, id string) {
 func (m *Monitor) exchange(ctx context.Context, id string) {
 	asked, cancel := context.WithTimeout(ctx, m.cfg.Silence)
 	defer cancel()
-	mine := m.ownSeen()
+	mine := m.cfg.Replica.seen()
 	status := m.cfg.Replica.status()
 	status.SeenHash = mine.Hash()
 
@@ -208,6 +206,9 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 		theirs.Seen = mine // as it was sent: claiming more for the peer would hide what it lacks
 	}
 	m.enter(id, theirs, sent, answered)
+	if m.cfg.Heard != nil {
+		m.cfg.Heard(id, theirs.Seen)
+	}
 }
 
 func (m *Monitor) enter(id string, theirs Status, sent, answered time.Time) {
@@ -231,20 +232,9 @@ func (m *Monitor) forget(id string) {
 	delete(m.peers, id)
 }
 
-// ownSeen returns this node's seen set, which must not be changed. It copies it only if it has
-// grown since the last call.
-func (m *Monitor) ownSeen() *seen.Set {
-	mine, store := m.mine.Load(), m.cfg.Replica.store
-	if mine.Hash() != store.SeenHash() {
-		mine = store.Seen()
-		m.mine.Store(mine)
-	}
-	return mine
-}
-
 // Peer returns what is known of the peer with the given id; false if it has never answered.
 func (m *Monitor) Peer(id string) (PeerStatus, bool) {
-	mine := m.ownSeen()
+	mine := m.cfg.Replica.seen()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p, known := m.peers[id]

@@ -119,7 +119,7 @@ func (q quorum) ready() error {
 		return fmt.Errorf("%w: %d", ErrBadLevel, int(q.level))
 	}
 	if q.joining() && q.level != LevelOne {
-		return fmt.Errorf("%w: only level one is served until then, from this node alone", ErrNotReady)
+		return fmt.Errorf("%w: it has not joined a cluster yet, and serves level one alone, from itself", ErrNotReady)
 	}
 	return nil
 }

@@ -22,7 +22,7 @@ func (c *Coordinator) Get(ctx context.Context, key string, level Level) (Record,
 	if err := c.enter(); err != nil {
 		return Record{}, Receipt{}, fmt.Errorf("%s: %w", opGet, err)
 	}
-	defer c.running.Done()
+	defer c.leave()
 
 	r := &read{request: c.newRequest(opGet, level), key: key}
 	if err := r.admitRead(); err != nil {

@@ -1,8 +1,10 @@
 package replication
 
 import (
+	"sync/atomic"
 	"time"
 
+	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
 )
 
@@ -13,6 +15,8 @@ type Replica struct {
 	clock  *version.Clock
 	origin uint64
 	now    func() time.Time
+
+	copied atomic.Pointer[seen.Set] // what seen returned last
 }
 
 // NewReplica returns the replica that keeps its records in store. origin is the number that
@@ -21,7 +25,20 @@ func NewReplica(store Store, clock *version.Clock, origin uint64, now func() tim
 	if now == nil {
 		now = time.Now
 	}
-	return &Replica{store: store, clock: clock, origin: origin, now: now}
+	r := &Replica{store: store, clock: clock, origin: origin, now: now}
+	r.copied.Store(new(seen.Set))
+	return r
+}
+
+// seen returns this node's seen set, shared and never changed. It copies it only if it has
+// grown since the last call.
+func (r *Replica) seen() *seen.Set {
+	mine := r.copied.Load()
+	if mine.Hash() != r.store.SeenHash() {
+		mine = r.store.Seen()
+		r.copied.Store(mine)
+	}
+	return mine
 }
 
 // Write makes the clock follow the records' timestamps, as far as it may, and applies the
@@ -45,7 +62,7 @@ func (r *Replica) Fetch(key string) (Record, error) { return r.store.Get(key) }
 func (r *Replica) Status(theirs uint64) Status {
 	s := r.status()
 	if s.SeenHash = r.store.SeenHash(); s.SeenHash != theirs {
-		s.Seen = r.store.Seen()
+		s.Seen = r.seen()
 		s.SeenHash = s.Seen.Hash() // the set may have grown since
 	}
 	s.Wall = r.now() // last: a long copy must not look like a slow clock

@@ -34,7 +34,7 @@ func (c *Coordinator) write(ctx context.Context, op string, record Record, level
 	if err := c.enter(); err != nil {
 		return Receipt{}, fmt.Errorf("%s: %w", op, err)
 	}
-	defer c.running.Done()
+	defer c.leave()
 
 	w := &write{request: c.newRequest(op, level), record: record}
 	if err := w.admitWrite(); err != nil {

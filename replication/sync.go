@@ -1,0 +1,446 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication/seen"
+)
+
+const (
+	// DefaultGrace is how long a write that a peer tells of may be on its way here.
+	DefaultGrace = 500 * time.Millisecond
+	// DefaultCallTimeout is how long a peer may take to open a pull or to make a page.
+	DefaultCallTimeout = 10 * time.Second
+	// minBackoff and maxBackoff bound the pause after a pull that failed.
+	minBackoff = 250 * time.Millisecond
+	maxBackoff = 30 * time.Second
+	// back is after how long without a word a peer counts as having come back: a few exchanges.
+	back = 3 * time.Second
+	// look is how often a Syncer looks whether there is something to do that no exchange told
+	// it of, such as a change of the roster.
+	look = 100 * time.Millisecond
+)
+
+// SyncConfig is what a Syncer works with. Zero durations mean defaults, and so do nil
+// functions and loggers: no requests, nobody to tell, no log.
+type SyncConfig struct {
+	// Replica is this node's. It is required, as are Members and Peers.
+	Replica *Replica
+	Members Members
+	Peers   Peers
+	// Blank: this node's data is not what it once was, or never was any: the node is new or
+	// its data was lost or replaced by an older copy. A member that once was synced and to
+	// which nothing was ever written is not blank.
+	Blank bool
+	// SetSynced is told whether this node has all that it should have: once when Run starts,
+	// and once more when it becomes true. It must not block.
+	SetSynced func(synced bool)
+	// Busy reports whether requests of clients are under way: Coordinator.Busy.
+	Busy func() bool
+	// Grace is how long a write that a peer has seen may be missing here before it is pulled,
+	// 500 ms by default. Lower, and writes that are on their way are transferred twice; higher,
+	// and lost ones are missing for longer.
+	Grace time.Duration
+	// CallTimeout is how long a peer may take to open a pull or to make a page, 10 s by default.
+	// Lower, and slow peers cannot be pulled from; higher, and one that hangs holds up others
+	// for longer.
+	CallTimeout time.Duration
+	// BytesPerSecond limits what is pulled, keys and values, on average over a page; 0 means
+	// no limit. Below 64 KiB it slows down large values no further.
+	BytesPerSecond int64
+	// Logger gets what was pulled and what failed.
+	Logger hclog.Logger
+}
+
+// Validate returns all that is wrong with the configuration, joined, and changes nothing.
+func (cfg SyncConfig) Validate() error {
+	var errs []error
+	require := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	require(cfg.Replica != nil, "Replica is missing")
+	require(cfg.Members != nil, "Members is missing")
+	require(cfg.Peers != nil, "Peers is missing")
+	require(cfg.Grace >= 0, "Grace %v is below 0", cfg.Grace)
+	require(cfg.CallTimeout >= 0, "CallTimeout %v is below 0", cfg.CallTimeout)
+	require(cfg.BytesPerSecond >= 0, "BytesPerSecond %d is below 0", cfg.BytesPerSecond)
+	return errors.Join(errs...)
+}
+
+// Syncer is the side of catch-up that asks: it pulls from other nodes what this one lacks, from
+// one at a time. Safe for concurrent use.
+type Syncer struct {
+	cfg  SyncConfig
+	wake chan struct{} // has room for one: look now
+	pace pace          // Run's
+
+	mu       sync.Mutex // guards the fields below
+	sources  map[string]*source
+	synced   bool
+	progress SyncProgress
+	stats    SyncStats
+}
+
+// source is what is known of a peer as a source of records.
+type source struct {
+	// news is what the peer had seen at newsAt, the last time that it was heard; nil once that
+	// was dealt with.
+	news   *seen.Set
+	newsAt time.Time
+	// wanted is what it had seen at wantedAt, some of which was missing here when it was
+	// looked at last; nil if there is nothing of that kind.
+	wanted   *seen.Set
+	wantedAt time.Time
+	// pulled is what this node is known to have pulled from it.
+	pulled seen.Set
+	// complete: a pull from it was completed since the start of this process.
+	complete bool
+
+	tried    time.Time // when it was pulled from last
+	failures int       // since the last pull that was complete
+	notUntil time.Time // to pull from again
+}
+
+// SyncProgress is how far the pull under way has got, in keys.
+type SyncProgress struct {
+	// From is the id of the node pulled from, empty if no pull is under way.
+	From string
+	// Pulled is how many of the Offered keys were dealt with.
+	Pulled, Offered uint64
+}
+
+// SyncStats counts what a Syncer did since it was made.
+type SyncStats struct {
+	// Complete, Incomplete and Failed are numbers of pulls: those that brought all, those in
+	// which a record could not be read where it came from, and those that ended before.
+	Complete, Incomplete, Failed uint64
+	// Records and Bytes are what came and was applied, or discarded as something newer was here.
+	Records, Bytes uint64
+}
+
+// NewSyncer returns a syncer, or all that is wrong with cfg. It does nothing until Run.
+func NewSyncer(cfg SyncConfig) (*Syncer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("sync configuration: %w", err)
+	}
+	if cfg.Grace == 0 {
+		cfg.Grace = DefaultGrace
+	}
+	if cfg.CallTimeout == 0 {
+		cfg.CallTimeout = DefaultCallTimeout
+	}
+	if cfg.SetSynced == nil {
+		cfg.SetSynced = func(bool) {}
+	}
+	if cfg.Busy == nil {
+		cfg.Busy = func() bool { return false }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	cfg.Logger = cfg.Logger.Named("replication")
+	return &Syncer{
+		cfg:     cfg,
+		wake:    make(chan struct{}, 1),
+		pace:    pace{busy: cfg.Busy, perSecond: cfg.BytesPerSecond},
+		sources: make(map[string]*source),
+	}, nil
+}
+
+// Heard tells what a peer has seen: MonitorConfig.Heard. theirs must not be changed any more.
+// It does not block.
+func (s *Syncer) Heard(id string, theirs *seen.Set) {
+	now := time.Now()
+	s.mu.Lock()
+	p := s.source(id)
+	if now.Sub(p.newsAt) > back {
+		// It is new, or back, or this node is: what is missing is not on its way here.
+		p.wanted, p.wantedAt = theirs, now.Add(-s.cfg.Grace)
+		p.failures, p.notUntil = 0, time.Time{}
+	}
+	p.news, p.newsAt = theirs, now
+	s.mu.Unlock()
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// source returns what is known of a peer. The caller holds s.mu.
+func (s *Syncer) source(id string) *source {
+	p := s.sources[id]
+	if p == nil {
+		p = new(source)
+		s.sources[id] = p
+	}
+	return p
+}
+
+// Synced reports whether this node has all that it should have. Once it has, that stays so.
+func (s *Syncer) Synced() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.synced
+}
+
+// Progress returns how far the pull under way has got.
+func (s *Syncer) Progress() SyncProgress {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.progress
+}
+
+// Stats returns what was done so far.
+func (s *Syncer) Stats() SyncStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Pulled returns what this node has pulled from a member since the start of this process: for
+// each dot in it, that member had seen it, and whatever the member had at that time this node
+// has, or something newer. The caller owns the set.
+func (s *Syncer) Pulled(id string) *seen.Set {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.sources[id]; p != nil {
+		return p.pulled.Clone()
+	}
+	return new(seen.Set)
+}
+
+// Run catches up until ctx ends. It starts no goroutines and is called once.
+func (s *Syncer) Run(ctx context.Context) {
+	ticker := time.NewTicker(look)
+	defer ticker.Stop()
+	if !s.settle() {
+		s.cfg.SetSynced(false)
+	}
+	for {
+		for id := s.next(); id != "" && ctx.Err() == nil; id = s.next() {
+			s.visit(ctx, id)
+			s.settle()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-ticker.C:
+		}
+		s.settle()
+	}
+}
+
+// settle applies the rule by which this node becomes synced and returns whether it is.
+func (s *Syncer) settle() bool {
+	if s.Synced() {
+		return true
+	}
+	view := s.cfg.Members.View()
+	s.mu.Lock()
+	s.synced = caughtUp(view, s.cfg.Blank, func(id string) bool {
+		p := s.sources[id]
+		return p != nil && p.complete
+	})
+	synced := s.synced
+	s.mu.Unlock()
+	if synced {
+		s.cfg.Logger.Info("node is synced")
+		s.cfg.SetSynced(true)
+	}
+	return synced
+}
+
+// next returns the id of the peer to pull from now: of those that are due the one not tried
+// for longest; empty if there is none.
+func (s *Syncer) next() string {
+	if s.cfg.Replica.store.Writable() != nil {
+		return "" // what cannot be stored need not be asked for
+	}
+	view, mine, now := s.cfg.Members.View(), s.cfg.Replica.seen(), time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.sources {
+		if _, known := view.Member(id); !known {
+			delete(s.sources, id)
+		}
+	}
+	next, tried := "", now
+	first := rand.IntN(max(1, len(view.Members))) // so that not all nodes turn to the same one
+	for i := range view.Members {
+		m := view.Members[(first+i)%len(view.Members)]
+		if m.ID == view.Self || !m.Live || !m.Synced {
+			continue // one that is not synced answers no pull, and its set says nothing of what it has
+		}
+		p := s.source(m.ID)
+		p.compare(mine)
+		// A node that is not synced asks each member whether it has everything of it: what an
+		// exchange told may be from before.
+		due := p.wanted != nil && now.Sub(p.wantedAt) >= s.cfg.Grace ||
+			!s.synced && !p.complete && quorum{view: view}.counts(m.ID)
+		if due && !now.Before(p.notUntil) && p.tried.Before(tried) {
+			next, tried = m.ID, p.tried
+		}
+	}
+	return next
+}
+
+// compare looks whether what the peer has seen is here, in mine. Writes that were just made are
+// on their way from their coordinator to both nodes, and must not be pulled just because the
+// peer was quicker: so a set that the peer told is kept until all of it has arrived, and what
+// is still missing of it after the grace time is not going to arrive by itself.
+func (p *source) compare(mine *seen.Set) {
+	if p.wanted != nil && p.wanted.Missing(mine) == 0 {
+		p.remember(p.wanted)
+		p.wanted = nil
+		p.failures, p.notUntil = 0, time.Time{} // what pulls from it failed at is not missing any more
+	}
+	if p.wanted == nil && p.news != nil {
+		if p.news.Missing(mine) == 0 {
+			p.remember(p.news) // the empty pull
+		} else {
+			p.wanted, p.wantedAt = p.news, p.newsAt
+		}
+		p.news = nil
+	}
+}
+
+// remember is called for each set of the peer of which this node has everything, durably: the
+// snapshot of a pull that was complete, or what an exchange told.
+func (p *source) remember(theirs *seen.Set) {
+	if p.pulled.Hash() != theirs.Hash() {
+		p.pulled.Union(theirs)
+	}
+}
+
+// visit pulls from one peer and enters what came of it.
+func (s *Syncer) visit(ctx context.Context, id string) {
+	snapshot, err := s.pull(ctx, id)
+	if ctx.Err() != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress = SyncProgress{}
+	now := time.Now()
+	p := s.source(id)
+	p.tried = now
+	if err == nil {
+		p.remember(snapshot)
+		p.complete, p.failures, p.notUntil = true, 0, time.Time{}
+		// What was heard before the pull says no more than the pull did. A peer that has less
+		// now than it told before would else be asked again and again.
+		p.wanted, p.news = nil, nil
+		s.stats.Complete++
+		return
+	}
+	if errors.Is(err, errIncomplete) {
+		s.stats.Incomplete++
+	} else {
+		s.stats.Failed++
+	}
+	pause := min(minBackoff<<min(p.failures, 16), maxBackoff)
+	pause = pause*3/4 + rand.N(pause/2)
+	p.failures++
+	p.notUntil = now.Add(pause)
+	s.cfg.Logger.Warn("pull was not completed", "node", id, "error", err, "again_in", pause)
+}
+
+// pull asks a peer for all that this node lacks and returns the peer's seen set of when it was
+// asked, once all of that is durable here and united with the own set.
+//
+// A pull that ends early leaves nothing to be resumed: the dots of what was applied are marked,
+// so the next one is not offered them again. A cursor would be wrong, for the keys of another
+// pull are other keys.
+func (s *Syncer) pull(ctx context.Context, id string) (*seen.Set, error) {
+	started := time.Now()
+	opened, err := s.open(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	var records, incomplete uint64
+	for from := uint64(0); ; {
+		s.advance(id, from, opened.Keys)
+		if err := s.pace.wait(ctx); err != nil {
+			return nil, err
+		}
+		page, err := s.page(ctx, id, opened.ID, from)
+		if err != nil {
+			return nil, err
+		}
+		records += uint64(len(page.Records))
+		if page.Incomplete {
+			incomplete++
+		}
+		if page.Next == 0 {
+			break
+		}
+		if page.Next <= from {
+			return nil, fmt.Errorf("%w: key %d comes after key %d", errNonsense, page.Next, from)
+		}
+		from = page.Next
+	}
+	if incomplete > 0 {
+		// What could not be read may be the one record that a dot of the peer's set stands for.
+		return nil, fmt.Errorf("%w: on %d pages", errIncomplete, incomplete)
+	}
+	if err := s.cfg.Replica.store.Unite(opened.Seen); err != nil {
+		return nil, fmt.Errorf("unite seen sets: %w", err)
+	}
+	s.cfg.Logger.Debug("pull is complete", "node", id, "records", records, "took", time.Since(started))
+	return opened.Seen, nil
+}
+
+// advance enters how far the pull under way has got.
+func (s *Syncer) advance(id string, pulled, offered uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.progress = SyncProgress{From: id, Pulled: pulled, Offered: offered}
+}
+
+func (s *Syncer) open(ctx context.Context, id string) (Pull, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	opened, err := s.cfg.Peers.OpenPull(ctx, id, s.cfg.Replica.seen())
+	if err == nil && opened.Seen == nil {
+		err = fmt.Errorf("%w: pull without a seen set", errNonsense)
+	}
+	return opened, err
+}
+
+// page fetches one page and applies it. When it returns, all of it is durable.
+func (s *Syncer) page(ctx context.Context, id string, pull, from uint64) (Page, error) {
+	asked := time.Now()
+	call, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout)
+	defer cancel()
+	page, err := s.cfg.Peers.NextPage(call, id, pull, from)
+	if err != nil {
+		return Page{}, err
+	}
+	outcomes := s.cfg.Replica.Write(page.Records)
+	if len(outcomes) != len(page.Records) {
+		return Page{}, fmt.Errorf("%w: %d outcomes for %d records", errNonsense, len(outcomes), len(page.Records))
+	}
+	bytes := 0
+	for i, r := range page.Records {
+		if _, err := accepted(outcomes[i:i+1], r); err != nil {
+			return Page{}, fmt.Errorf("apply %q: %w", r.Key, err)
+		}
+		bytes += len(r.Key) + len(r.ContentType) + len(r.Value)
+	}
+	s.pace.spent(asked, bytes)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Records += uint64(len(page.Records))
+	s.stats.Bytes += uint64(bytes)
+	return page, nil
+}
