@@ -19,6 +19,8 @@ import (
 //	         current meta follows instead
 //	status   origin (8), clock wall (8), clock logical (4), wall in ns (8), keys, hash of the
 //	         seen set (8), flags (1), the seen set if there is one
+//	pull     id (8), number of keys, seen set
+//	page     number to ask for next, flags (1), records with their number before them
 //	error    name of the error's kind, then its text
 //
 // The body of a request is one of them, or the records of a batch with their number before
@@ -27,6 +29,8 @@ import (
 const (
 	flagDeleted = 1 << 0 // of record and meta
 	flagSeen    = 1 << 0 // of status
+	// flagIncomplete is of page.
+	flagIncomplete = 1 << 0
 
 	// maxErrorText is the length of the longest text that goes along with an error.
 	maxErrorText = 512
@@ -286,13 +290,10 @@ func (d *decoder) status() replication.Status {
 		d.fail("clock before 1970")
 	}
 	if d.flags(flagSeen) != 0 && d.err == nil {
-		set, rest, err := seen.Decode(d.rest)
-		if err != nil {
-			d.fail("%v", err)
-		} else if set.Hash() != s.SeenHash {
+		s.Seen = d.seen()
+		if d.err == nil && s.Seen.Hash() != s.SeenHash {
 			d.fail("seen set with another hash than announced")
 		}
-		s.Seen, d.rest = set, rest
 	}
 	return s
 }
@@ -305,3 +306,44 @@ type remoteError struct {
 
 func (e *remoteError) Error() string { return e.text }
 func (e *remoteError) Unwrap() error { return e.cause }
+
+// appendPull appends what is offered to another node.
+func appendPull(b []byte, p replication.Pull) []byte {
+	b = binary.BigEndian.AppendUint64(b, p.ID)
+	b = binary.AppendUvarint(b, p.Keys)
+	b, _ = p.Seen.AppendBinary(b) // the error is always nil
+	return b
+}
+
+func (d *decoder) pull() replication.Pull {
+	return replication.Pull{ID: d.uint64(), Keys: d.uvarint(), Seen: d.seen()}
+}
+
+// appendPage appends a page of a pull.
+func appendPage(b []byte, p replication.Page) []byte {
+	b = binary.AppendUvarint(b, p.Next)
+	if p.Incomplete {
+		b = append(b, flagIncomplete)
+	} else {
+		b = append(b, 0)
+	}
+	return appendRecords(b, p.Records)
+}
+
+func (d *decoder) page() replication.Page {
+	return replication.Page{Next: d.uvarint(), Incomplete: d.flags(flagIncomplete) != 0, Records: d.records()}
+}
+
+// seen reads a seen set.
+func (d *decoder) seen() *seen.Set {
+	if d.err != nil {
+		return new(seen.Set)
+	}
+	set, rest, err := seen.Decode(d.rest)
+	if err != nil {
+		d.fail("%v", err)
+		return new(seen.Set)
+	}
+	d.rest = rest
+	return set
+}

@@ -35,6 +35,7 @@ type Node struct {
 	peers       *peers
 	coordinator *replication.Coordinator
 	monitor     *replication.Monitor
+	syncer      *replication.Syncer
 	server      *http.Server
 }
 
@@ -121,9 +122,21 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if err != nil {
 		return err
 	}
-	n.monitor, err = replication.NewMonitor(replication.MonitorConfig{
-		Replica: n.coordinator.Replica(), Members: members, Peers: n.peers, Logger: n.logger,
+	replica := n.coordinator.Replica()
+	n.syncer, err = replication.NewSyncer(replication.SyncConfig{
+		Replica: replica, Members: members, Peers: n.peers, Logger: n.logger,
+		SetSynced: n.membership.SetSynced, Busy: n.coordinator.Busy,
 	})
+	if err != nil {
+		return err
+	}
+	n.monitor, err = replication.NewMonitor(replication.MonitorConfig{
+		Replica: replica, Members: members, Peers: n.peers, Logger: n.logger, Heard: n.syncer.Heard,
+	})
+	if err != nil {
+		return err
+	}
+	offers, err := replication.NewOffers(replication.OffersConfig{Store: n.store, Members: members})
 	if err != nil {
 		return err
 	}
@@ -131,7 +144,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	n.server = newServer(newAPI(apiConfig{
 		Self: n.id, Name: n.name, MaxValue: n.cfg.MaxValue,
 		Coordinator: n.coordinator, Cluster: n.membership, Monitor: n.monitor, Store: n.store,
-		Replica: n.coordinator.Replica(), Roster: n.membership, Clock: clock, Log: log,
+		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Log: log,
 	}), log)
 	return nil
 }
@@ -153,10 +166,10 @@ func (n *Node) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	served := make(chan error, 1)
-	n.membership.SetSynced(true)
 	err := n.membership.Start()
 	if err == nil {
 		running.Go(func() { n.monitor.Run(background) })
+		running.Go(func() { n.syncer.Run(background) })
 		running.Go(func() { served <- n.server.Serve(n.transport.Requests()) })
 		select {
 		case <-ctx.Done():

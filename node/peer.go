@@ -174,6 +174,32 @@ func (a *api) peerFetch(_ context.Context, _ membership.Hello, body []byte) ([]b
 	return appendRecord(make([]byte, 0, recordRoom(record)), record), nil
 }
 
+func (a *api) peerPull(_ context.Context, from membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	theirs := d.seen()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	pull, err := a.Offers.OpenPull(from.ID, theirs)
+	if err != nil {
+		return nil, err
+	}
+	return appendPull(nil, pull), nil
+}
+
+func (a *api) peerPage(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	pull, from := d.uint64(), d.uvarint()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	page, err := a.Offers.NextPage(pull, from)
+	if err != nil {
+		return nil, err
+	}
+	return appendPage(nil, page), nil
+}
+
 func (a *api) peerExchange(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
 	theirs := d.status()

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
 )
 
@@ -125,6 +127,26 @@ func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, 
 	}
 	p.Clock.Observe(record.Version.Timestamp)
 	return record, nil
+}
+
+// OpenPull implements replication.Peers.
+func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
+	var pull replication.Pull
+	body, _ := mine.AppendBinary(nil) // the error is always nil
+	if err := p.call(ctx, "pull", id, body, maxAnswer, func(d *decoder) { pull = d.pull() }); err != nil {
+		return replication.Pull{}, err
+	}
+	return pull, nil
+}
+
+// NextPage implements replication.Peers.
+func (p *peers) NextPage(ctx context.Context, id string, pull, from uint64) (replication.Page, error) {
+	var page replication.Page
+	body := binary.AppendUvarint(binary.BigEndian.AppendUint64(nil, pull), from)
+	if err := p.call(ctx, "page", id, body, maxPeerBody, func(d *decoder) { page = d.page() }); err != nil {
+		return replication.Page{}, err
+	}
+	return page, nil
 }
 
 // Exchange implements replication.Peers.

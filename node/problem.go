@@ -69,6 +69,7 @@ var kinds = []kind{
 	row(replication.ErrNotFound, "not-found", 404, "not-found", "Not found", "There is no value under this key."),
 	row(replication.ErrDamaged, "damaged", 500, "internal", "Record damaged",
 		"The record of this key is damaged on this node. Read it from another member."),
+	row(replication.ErrPullGone, "pull-gone", 410, "not-found", "Pull is gone", "The pull was closed; open it anew."),
 	row(membership.ErrUnknownMember, "unknown-member", 404, "not-found", "No such member",
 		"No member has this name or id. GET /-/members lists them."),
 	row(membership.ErrMemberAlive, "member-alive", 409, "conflict", "Member is alive",

@@ -41,6 +41,8 @@ func (a *api) routes() *mux.Router {
 	route(peerPath+"write", a.member(a.peerWrite), POST)
 	route(peerPath+"lookup", a.member(a.peerLookup), POST)
 	route(peerPath+"fetch", a.member(a.peerFetch), POST)
+	route(peerPath+"pull", a.member(a.peerPull), POST)
+	route(peerPath+"page", a.member(a.peerPage), POST)
 	route(peerPath+"exchange", a.member(a.peerExchange), POST)
 	route(peerPath+"consent", a.anyNode(a.peerConsent), POST)
 
