@@ -92,7 +92,7 @@ func (g gossip) MergeRemoteState(b []byte, _ bool) {
 		g.logger.Warn("state of another node makes no sense", "error", err)
 		return
 	}
-	g.hear(n)
+	g.hearOf(n)
 }
 
 // NotifyJoin implements memberlist.EventDelegate.

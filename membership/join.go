@@ -190,7 +190,7 @@ func (m *Membership) learnFrom(ctx context.Context, id, address string) bool {
 		return false
 	}
 	m.logger.Info("joined a cluster", "cluster_id", r.Cluster, "members", len(r.Members()), "through", address)
-	m.hear(*a.News)
+	m.hearOf(*a.News)
 	return true
 }
 
