@@ -42,7 +42,7 @@ func found(t *testing.T, n int, rng *rand.Rand) *world {
 	}
 	for i := 1; i <= n; i++ {
 		w.start(id(i))
-		if err := w.ledgers[id(i)].Join(r); err != nil {
+		if err := w.ledgers[id(i)].Join(roster.Roster{}, r); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -324,7 +324,7 @@ func (w *world) admitNewcomers() {
 		for _, member := range r.Members() {
 			if w.ledgers[member] == nil && w.side[member] == w.side[node] {
 				w.start(member)
-				if err := w.ledgers[member].Join(r); err != nil {
+				if err := w.ledgers[member].Join(roster.Roster{}, r); err != nil {
 					w.t.Fatal(err)
 				}
 			}
