@@ -77,7 +77,9 @@ func (r *remote) ask(ctx context.Context, f func(context.Context, *client.Client
 // timeoutError says which deadline was exceeded.
 type timeoutError time.Duration
 
-func (e timeoutError) Error() string { return fmt.Sprintf("no answer within --timeout %v", time.Duration(e)) }
+func (e timeoutError) Error() string {
+	return fmt.Sprintf("no answer within --timeout %v", time.Duration(e))
+}
 
 func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
