@@ -41,6 +41,7 @@ func (m *Membership) Stop() {
 }
 
 func (m *Membership) leave() {
+	m.stopping.Store(true)
 	m.stop()
 	if !m.doomed.Load() {
 		m.sayGoodbye()

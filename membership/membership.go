@@ -49,6 +49,7 @@ type Membership struct {
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
 	stop                  context.CancelFunc
+	stopping              atomic.Bool
 	loops                 sync.WaitGroup
 	stopped               func()
 }
