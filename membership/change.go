@@ -117,7 +117,7 @@ func (m *Membership) tell(ctx context.Context) {
 		}
 		all.Go(func() {
 			if a, err := m.ask(ctx, member.ID, member.Address, message{News: &n}); err == nil && a.News != nil {
-				m.hear(*a.News)
+				m.hearOf(*a.News)
 			}
 		})
 	}

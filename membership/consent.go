@@ -119,7 +119,7 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 		a.Agree = &reply
 		m.update(func() {})
 	case ask.News != nil:
-		m.hear(*ask.News) // of another cluster: not merged, but answered, since the sender may want in
+		m.hearOf(*ask.News) // of another cluster: not merged, but answered, since the sender may want in
 		n := m.news()
 		a.News = &n
 	case ask.Stopping != nil:
@@ -168,19 +168,25 @@ func (m *Membership) Merge(state []byte) error {
 	if err := json.Unmarshal(state, &n); err != nil {
 		return fmt.Errorf("state of another node makes no sense: %w", err)
 	}
-	m.hear(n)
+	return m.hear(n)
+}
+
+// hear merges what another node knows, if it is of the same cluster. The error is one of saving
+// it, or that it made no sense.
+func (m *Membership) hear(n news) error {
+	switch _, err := m.ledger.Merge(n.Knowledge); {
+	case errors.Is(err, roster.ErrOtherCluster):
+		return nil
+	case err != nil:
+		return fmt.Errorf("merge the roster of another node: %w", err)
+	}
+	m.learnInfos(n.Infos)
 	return nil
 }
 
-// hear merges what another node knows, if it is of the same cluster.
-func (m *Membership) hear(n news) {
-	_, err := m.ledger.Merge(n.Knowledge)
-	if errors.Is(err, roster.ErrOtherCluster) {
-		return
+// hearOf is hear where nobody waits for the error.
+func (m *Membership) hearOf(n news) {
+	if err := m.hear(n); err != nil {
+		m.logger.Warn("news not taken in", "error", err)
 	}
-	if err != nil {
-		m.logger.Warn("roster of another node not merged", "error", err)
-		return
-	}
-	m.learnInfos(n.Infos)
 }

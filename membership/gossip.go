@@ -3,8 +3,11 @@ package membership
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -46,9 +49,23 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	c.TCPTimeout = 2 * time.Second
 	c.DeadNodeReclaimTime = time.Nanosecond // a dead node may return at another address at once
 	c.Delegate, c.Events, c.Merge, c.Alive, c.Ping = gossip{m}, gossip{m}, gossip{m}, gossip{m}, gossip{m}
-	c.Logger = m.cfg.Logger.Named("memberlist").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true})
-	c.LogOutput = nil
+	c.Logger = log.New(&listLog{m, m.cfg.Logger.Named("memberlist").StandardWriter(&hclog.StandardLoggerOptions{InferLevels: true})}, "", 0)
 	return c, nil
+}
+
+// listLog takes memberlist's lines. Once this node stops, a connection that is closed under
+// memberlist's hands is no error any more.
+type listLog struct {
+	m    *Membership
+	next io.Writer
+}
+
+func (l *listLog) Write(line []byte) (int, error) {
+	if l.m.stopping.Load() {
+		l.m.logger.Debug("gossip while stopping", "line", strings.TrimSpace(string(line)))
+		return len(line), nil
+	}
+	return l.next.Write(line)
 }
 
 // NodeMeta implements memberlist.Delegate.
@@ -92,7 +109,7 @@ func (g gossip) MergeRemoteState(b []byte, _ bool) {
 		g.logger.Warn("state of another node makes no sense", "error", err)
 		return
 	}
-	g.hear(n)
+	g.hearOf(n)
 }
 
 // NotifyJoin implements memberlist.EventDelegate.

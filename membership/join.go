@@ -41,6 +41,7 @@ func (m *Membership) Stop() {
 }
 
 func (m *Membership) leave() {
+	m.stopping.Store(true)
 	m.stop()
 	if !m.doomed.Load() {
 		m.sayGoodbye()
@@ -132,6 +133,7 @@ func (m *Membership) tend(ctx context.Context) {
 
 // settle finds this node a cluster if it has none, or only one of its own that it would leave.
 func (m *Membership) settle(ctx context.Context) {
+	before := m.ledger.Roster()
 	m.mu.Lock()
 	mine := m.self
 	var hosts, seekers []string // ids that gossip and have a better cluster; that also seek
@@ -147,12 +149,12 @@ func (m *Membership) settle(ctx context.Context) {
 		addresses[id] = p.info.Address
 	}
 	m.mu.Unlock()
-	if !mine.Seeks {
+	if !mine.Seeks || len(before.Added) > 1 { // mine may be older than before, not newer
 		return
 	}
 	slices.Sort(hosts)
 	for _, id := range hosts {
-		if m.learnFrom(ctx, id, addresses[id]) {
+		if m.learnFrom(ctx, before, id, addresses[id]) {
 			return
 		}
 	}
@@ -173,8 +175,9 @@ func (m *Membership) undisturbed() bool {
 	return true
 }
 
-// learnFrom makes this node a learner in the cluster of another.
-func (m *Membership) learnFrom(ctx context.Context, id, address string) bool {
+// learnFrom makes this node a learner in the cluster of another, unless its own roster, which
+// has nobody or itself alone, has changed since before.
+func (m *Membership) learnFrom(ctx context.Context, before roster.Roster, id, address string) bool {
 	a, err := m.ask(ctx, id, address, message{News: &news{}})
 	if err != nil || a.News == nil || a.News.Knowledge.Roster.IsZero() {
 		m.logger.Debug("no roster to learn", "id", id, "address", address, "error", err)
@@ -185,17 +188,17 @@ func (m *Membership) learnFrom(ctx context.Context, id, address string) bool {
 		m.die(ErrRemoved)
 		return false
 	}
-	if err := m.ledger.Join(r); err != nil {
+	if err := m.ledger.Join(before, r); err != nil {
 		m.logger.Warn("roster not taken over", "id", id, "error", err)
 		return false
 	}
 	m.logger.Info("joined a cluster", "cluster_id", r.Cluster, "members", len(r.Members()), "through", address)
-	m.hear(*a.News)
+	m.hearOf(*a.News)
 	return true
 }
 
 func (m *Membership) found(why string) {
-	if err := m.ledger.Join(roster.Found(m.cfg.ID)); err != nil {
+	if err := m.ledger.Join(roster.Roster{}, roster.Found(m.cfg.ID)); err != nil {
 		m.logger.Warn("cluster not founded", "error", err)
 		return
 	}

@@ -49,6 +49,7 @@ type Membership struct {
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
 	stop                  context.CancelFunc
+	stopping              atomic.Bool
 	loops                 sync.WaitGroup
 	stopped               func()
 }
@@ -97,7 +98,7 @@ func New(cfg Config) (*Membership, error) {
 		return nil, err
 	}
 	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 {
-		if err := m.ledger.Join(roster.Found(cfg.ID)); err != nil {
+		if err := m.ledger.Join(roster.Roster{}, roster.Found(cfg.ID)); err != nil {
 			return nil, err
 		}
 		m.logger.Info("founded a cluster", "cluster_id", m.ledger.Roster().Cluster)

@@ -145,7 +145,6 @@ func data(of *node) option       { return func(n *node) { n.id, n.disk = of.id, 
 func copied(of *node) option     { return func(n *node) { n.id, n.disk = of.id, of.disk.copy() } }
 func at(address string) option   { return func(n *node) { n.address = address } }
 func cluster(name string) option { return func(n *node) { n.config.Cluster = name } }
-func withID(id string) option    { return func(n *node) { n.id = id } }
 func unsynced() option           { return func(n *node) { n.config.Version = "unsynced" } }
 func seedsOf(nodes ...*node) option {
 	var addresses []string

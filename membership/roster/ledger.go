@@ -44,6 +44,9 @@ type Knowledge struct {
 // ErrOtherCluster is returned by Merge and Answer for knowledge of another cluster.
 var ErrOtherCluster = errors.New("roster of another cluster")
 
+// ErrMoved is returned by Join when the roster has changed since the decision to join.
+var ErrMoved = errors.New("roster has changed meanwhile")
+
 // Ledger is one node's durable copy of the roster and its part in changing it. Safe for
 // concurrent use.
 type Ledger struct {
@@ -133,15 +136,19 @@ func (l *Ledger) Knowledge() Knowledge {
 	return k
 }
 
-// Join makes r the roster in force, whatever l held before: a node founds a cluster or begins
-// to learn in one.
-func (l *Ledger) Join(r Roster) error {
-	if err := r.validate(); err != nil {
+// Join makes next the roster in force, of whatever cluster it is: a node founds a cluster or
+// begins to learn in one. before is the roster that this was decided on; if it is not in force
+// any more, or a change of it is under way, Join does nothing and returns ErrMoved.
+func (l *Ledger) Join(before, next Roster) error {
+	if err := next.validate(); err != nil {
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.replace(r)
+	if !l.state.Roster.Equal(before) || l.state.Accepted != nil {
+		return ErrMoved
+	}
+	return l.replace(next)
 }
 
 // Force makes c without asking anybody. For operators, when no majority is left to ask.

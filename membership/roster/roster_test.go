@@ -71,3 +71,28 @@ func TestContainsIsTheOrderOfTheChain(t *testing.T) {
 		t.Errorf("a roster contains one of another cluster")
 	}
 }
+
+func TestJoinIsRefusedOnceTheRosterHasMoved(t *testing.T) {
+	l, err := roster.Open(id(1), nil, func([]byte) error { return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, other := roster.Found(id(1)), roster.Found(id(2))
+	if err := l.Join(roster.Roster{}, own); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Join(roster.Roster{}, other); !errors.Is(err, roster.ErrMoved) {
+		t.Errorf("join decided before the first: got %v, want ErrMoved", err)
+	}
+	next := with(t, own, roster.Change{Add: id(3)})
+	ask := roster.Message{From: l.Knowledge(), Base: own.Hash(), Ballot: roster.Ballot{Round: 1, Node: id(1)}, Next: &next}
+	if r, err := l.Answer(ask); err != nil || !r.OK {
+		t.Fatalf("accept: got %+v, %v", r, err)
+	}
+	if err := l.Join(own, other); !errors.Is(err, roster.ErrMoved) {
+		t.Errorf("join while a change is under way: got %v, want ErrMoved", err)
+	}
+	if got := l.Roster(); !got.Equal(own) {
+		t.Errorf("roster: got %v, want %v", got, own)
+	}
+}

@@ -128,7 +128,10 @@ func (c *Client) do(ctx context.Context, q request) (answer, error) {
 			return c.read(response, q.want)
 		}
 		causes = append(causes, fmt.Errorf("%s: %w", c.servers[k].Redacted(), err))
-		if ctx.Err() != nil {
+		if cause := ctx.Err(); cause != nil {
+			if !errors.Is(err, cause) { // net/http tells the context's own cause instead
+				causes = append(causes, cause)
+			}
 			break
 		}
 	}

@@ -265,6 +265,34 @@ func TestServerThatAnsweredIsAskedFirst(t *testing.T) {
 	}
 }
 
+func TestLostConnectionThatWasKeptIsReplaced(t *testing.T) {
+	var requests atomic.Int64
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 2 {
+			panic(http.ErrAbortHandler)
+		}
+		w.WriteHeader(map[string]int{http.MethodPut: http.StatusCreated, http.MethodDelete: http.StatusNoContent}[r.Method])
+	})
+	for verb, call := range map[string]func(*client.Client) error{
+		"put": func(c *client.Client) error {
+			_, err := c.Put(t.Context(), "foo", client.Value{Data: []byte("bar")}, client.Default)
+			return err
+		},
+		"delete": func(c *client.Client) error { _, err := c.Delete(t.Context(), "foo", client.Default); return err },
+	} {
+		requests.Store(0)
+		c := newClient(t, url)
+		for i := range 2 {
+			if err := call(c); err != nil {
+				t.Errorf("%s %d: %v", verb, i, err)
+			}
+		}
+		if requests.Load() != 3 {
+			t.Errorf("%s: got %d requests, want the second one twice", verb, requests.Load())
+		}
+	}
+}
+
 func TestAnAnswerIsFinal(t *testing.T) {
 	other := serve(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the second server was asked") })
 	for name, h := range map[string]http.HandlerFunc{
@@ -315,10 +343,11 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	if asked.Load() != 1 {
 		t.Errorf("%d servers were asked, want none after the deadline", asked.Load())
 	}
-	ctx, cancel = context.WithCancel(t.Context())
-	cancel()
-	if _, err := c.Delete(ctx, "foo", client.Default); !errors.Is(err, context.Canceled) {
-		t.Errorf("got error %v, want Canceled", err)
+	ctx, end := context.WithCancelCause(t.Context())
+	time.AfterFunc(10*time.Millisecond, func() { end(errors.New("enough")) })
+	_, err = c.Delete(ctx, "foo", client.Default)
+	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "enough") {
+		t.Errorf("got error %v, want Canceled and its cause", err)
 	}
 }
 

@@ -1,0 +1,43 @@
+// Snakes is a replicated key-value store: this command runs a node, and asks running ones.
+//
+//	snakes [-p 9000] [-d data] [--join HOST:PORT]...    run a node until SIGTERM or Ctrl-C
+//	snakes demo [--nodes 3] [-p 9000]                   run several in one process, with data that goes away
+//	snakes get KEY [-r LEVEL]                           write exactly the value's bytes to standard output
+//	snakes put KEY [VALUE|-] [-w LEVEL]                 store VALUE, or with "-" or nothing standard input
+//	snakes delete KEY [-w LEVEL]                        delete the value, if there is one
+//	snakes members                                      who is in the cluster
+//	snakes inspect KEY                                  what each member has for the key
+//	snakes version                                      the release and what it was built from
+//
+// It leaves what a node is to package node and what a request is to package node/client. What it owns: flags, the
+// environment, signals, what is printed where, and exit codes.
+//
+// # A node
+//
+// A flag beats the environment (SNAKES_ and the flag's name in upper case, with _ for -), which beats the default; an
+// empty variable counts as none. There is no configuration file. Kubernetes sets SNAKES_PORT to tcp://... for a service
+// called snakes; that is ignored with one line in the log, and any other value that makes no sense ends the command.
+//
+// # Client commands
+//
+// --server URL[,URL] or SNAKES_SERVER names the nodes to ask: the next one only where the one before gives no answer,
+// for writes too, see package node/client. A value from standard input is therefore read whole before it is sent, up to
+// 256 MiB; nothing is sent if reading fails. A VALUE that begins with a dash goes after "--".
+//
+// Data goes to standard output and words to standard error. With -o json the data are the API's answer as it came, and
+// so is the error answer on standard error. put and delete say nothing if all members took part, and otherwise who did
+// not.
+//
+// # Signals and exit codes
+//
+// The first SIGTERM or Ctrl-C ends a command in good order, the second one at once. A node and the demo then exit 0.
+//
+//	0    done
+//	1    another error
+//	2    the command line, the environment, or what they ask for makes no sense
+//	3    there is no value under the key
+//	4    the quorum was not met, or the node is not ready
+//	5    no server answered in time
+//	6    a condition of the request does not hold
+//	130  interrupted
+package main

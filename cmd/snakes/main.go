@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/protocol7/snakes/node"
+	"github.com/protocol7/snakes/node/client"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // from then on the next signal ends the process at once
+	p := program{args: os.Args[1:], getenv: os.Getenv, stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(p.run(ctx))
+}
+
+// program is all that one run of the command gets from outside.
+type program struct {
+	args           []string // without the command's name
+	getenv         func(name string) string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// run does what the arguments say until ctx ends, and returns the exit code.
+func (p program) run(ctx context.Context) int {
+	remote := newRemote(p)
+	root := newServer(p).command()
+	remote.addFlags(root.PersistentFlags())
+	root.AddCommand(
+		remote.get(), remote.put(), remote.delete(), remote.members(), remote.inspect(),
+		newDemo(p).command(), remote.version(),
+	)
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(flagError)
+	root.SetArgs(append([]string{}, p.args...)) // nil would mean those of the process
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	if e, ok := errors.AsType[*client.Error](err); ok && remote.output.value == "json" && e.Code != "" {
+		_, _ = p.stderr.Write(e.Body) // there is nobody else to tell
+	} else {
+		fmt.Fprintln(p.stderr, "snakes:", err)
+	}
+	return exitCode(err)
+}
+
+// usageError is a command line or an environment that makes no sense.
+type usageError struct {
+	problem string
+	hint    string // a line that says what to do, may be empty
+}
+
+func (e *usageError) Error() string {
+	if e.hint == "" {
+		return e.problem
+	}
+	return e.problem + "\n" + e.hint
+}
+
+// misused returns a *usageError that points to the help of cmd.
+func misused(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{fmt.Sprintf(format, args...), fmt.Sprintf("Run '%s --help' for what it takes.", cmd.CommandPath())}
+}
+
+func flagError(cmd *cobra.Command, err error) error { return misused(cmd, "%v", err) }
+
+// errInterrupted is what a client command ends with on SIGTERM or Ctrl-C.
+var errInterrupted = errors.New("interrupted")
+
+// exitCodes are those of the errors that scripts tell apart; the first row that matches counts.
+var exitCodes = []struct {
+	matches func(error) bool
+	code    int
+}{
+	{isA[*usageError], 2},
+	{isA[*node.UsageError], 2},
+	{is(errInterrupted), 130},
+	{is(client.ErrBadRequest), 2},
+	{is(client.ErrNotFound), 3},
+	{is(client.ErrQuorum), 4},
+	{is(client.ErrNotReady), 4},
+	{is(client.ErrUnreachable), 5},
+	{is(client.ErrPrecondition), 6},
+}
+
+func exitCode(err error) int {
+	for _, row := range exitCodes {
+		if row.matches(err) {
+			return row.code
+		}
+	}
+	return 1
+}
+
+func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
+
+func isA[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// usageTemplate is cobra's own with the flags of the root command told apart: those of a node, which are no other
+// command's, and those of all client commands.
+const usageTemplate = `Usage:
+{{- if .HasParent}}
+  {{.UseLine}}
+{{- else}}
+  snakes [flags]            run a node
+  snakes COMMAND [flags]
+{{- end}}
+{{- if .HasExample}}
+
+Examples:
+{{.Example}}
+{{- end}}
+{{- if .HasAvailableSubCommands}}
+
+Commands:
+{{- range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}
+{{- end}}{{end}}
+{{- end}}
+{{- if not .HasParent}}
+
+Flags of a node (or SNAKES_ and the name in upper case, with _ for -, in the environment):
+{{.LocalNonPersistentFlags.FlagUsages | trimTrailingWhitespaces}}
+
+Flags of the commands that ask a node:
+{{.PersistentFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- else}}
+{{- if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+{{- if .HasAvailableInheritedFlags}}
+
+Flags of the commands that ask a node:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}
+{{- end}}
+{{- end}}
+`

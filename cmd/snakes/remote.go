@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/protocol7/snakes/node/client"
+)
+
+// remote holds what all commands that ask a node have in common.
+type remote struct {
+	program
+	servers []string
+	output  choice
+	timeout time.Duration
+}
+
+func newRemote(p program) *remote {
+	return &remote{program: p, output: choice{"table", []string{"table", "json"}}}
+}
+
+// addFlags adds the flags that may stand before and after the command's name.
+func (r *remote) addFlags(f *pflag.FlagSet) {
+	f.StringArrayVar(&r.servers, "server", nil, "`URL[,URL]` of nodes, the next one if one does not answer (default $SNAKES_SERVER or "+client.DefaultServer+")")
+	f.VarP(&r.output, "output", "o", "how to print; json is the API's answer as it came")
+	f.DurationVar(&r.timeout, "timeout", 5*time.Second, "how long to wait for an answer, as `TIME`; 0 waits for ever")
+	f.Bool("yes", false, "answer all questions with yes")
+	// Scripts may give it to every command; it is shown once there is one that asks.
+	_ = f.MarkHidden("yes") // it is there
+}
+
+// noClientFlags refuses flags that mean nothing to cmd; those named in but do mean something.
+func noClientFlags(cmd *cobra.Command, but ...string) (err error) {
+	// Not Visit: the set that a flag was defined in does not learn that another one, made by cobra, has set it.
+	cmd.Root().PersistentFlags().VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed && !slices.Contains(but, flag.Name) {
+			err = misused(cmd, "--%s is for the commands that ask a node", flag.Name)
+		}
+	})
+	return err
+}
+
+// ask calls f with a client that has the time of --timeout.
+func (r *remote) ask(ctx context.Context, f func(context.Context, *client.Client) error) error {
+	servers, source := split(r.servers), "--server"
+	if env := r.getenv("SNAKES_SERVER"); len(servers) == 0 && env != "" {
+		servers, source = split([]string{env}), "SNAKES_SERVER in the environment"
+	}
+	c, err := client.New(client.Config{Servers: servers})
+	if err != nil {
+		return &usageError{fmt.Sprintf("%s: %v", source, err), ""}
+	}
+	defer c.Close()
+	limited := ctx
+	if r.timeout < 0 {
+		return &usageError{fmt.Sprintf("--timeout %v is below zero", r.timeout), ""}
+	}
+	if r.timeout > 0 {
+		var cancel context.CancelFunc
+		limited, cancel = context.WithTimeoutCause(ctx, r.timeout, timeoutError(r.timeout))
+		defer cancel()
+	}
+	err = f(limited, c)
+	if err != nil && ctx.Err() != nil {
+		return errInterrupted
+	}
+	return err
+}
+
+// timeoutError says which deadline was exceeded.
+type timeoutError time.Duration
+
+func (e timeoutError) Error() string {
+	return fmt.Sprintf("no answer within --timeout %v", time.Duration(e))
+}
+
+func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// arguments returns a check for what the words of use stand for, such as "KEY [VALUE|-]".
+func arguments(use string) cobra.PositionalArgs {
+	words := strings.Fields(use)
+	least := slices.IndexFunc(words, func(word string) bool { return word[0] == '[' })
+	if least < 0 {
+		least = len(words)
+	}
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return misused(cmd, "%s needs a %s", cmd.Name(), words[len(args)])
+		case len(args) > len(words):
+			return misused(cmd, "%s does not know what to do with %q", cmd.Name(), args[len(words)])
+		case len(args) > 0 && args[0] == "":
+			return misused(cmd, "the %s is empty", words[0])
+		}
+		return nil
+	}
+}
+
+// command returns a client command that takes what use says after its name.
+func (r *remote) command(name, use, short string, run func(context.Context, *client.Client, []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: strings.TrimSpace(name + " " + use), Short: short, Args: arguments(use),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return r.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error { return run(ctx, c, args) })
+		},
+	}
+}
+
+// write writes data to standard output as they are.
+func (r *remote) write(data []byte) error {
+	if _, err := r.stdout.Write(data); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	return nil
+}
+
+// readInput reads standard input to its end, limit bytes at most. A read that ctx interrupts goes on in the background
+// until the process ends: nothing else ends it.
+func readInput(ctx context.Context, in io.Reader, limit int64) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(in, limit+1))
+		done <- result{data, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, errInterrupted
+	case r := <-done:
+		if r.err != nil {
+			return nil, fmt.Errorf("read standard input: %w", r.err)
+		}
+		if int64(len(r.data)) > limit {
+			return nil, fmt.Errorf("%w: standard input has more than %d bytes", client.ErrTooLarge, limit)
+		}
+		return r.data, nil
+	}
+}
