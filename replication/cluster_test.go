@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -20,6 +21,32 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bubble returns f as a function that runs it in a synctest bubble, each time in the same one: a
+// process that uses the race detector has room for a few thousand bubbles only. What f is given
+// and returns must come from outside and stay alive outside, and all that it started must have
+// ended when it returns.
+func bubble[In, Out any](t *testing.T, f func(t *testing.T, in In) Out) func(In) Out {
+	ins, outs := make(chan In), make(chan Out)
+	var running sync.WaitGroup
+	running.Go(func() {
+		defer close(outs)
+		synctest.Test(t, func(t *testing.T) {
+			for in := range ins {
+				outs <- f(t, in)
+			}
+		})
+	})
+	t.Cleanup(func() { close(ins); running.Wait() })
+	return func(in In) Out {
+		ins <- in
+		out, ok := <-outs
+		if !ok {
+			t.Fatal("the bubble has ended")
+		}
+		return out
+	}
+}
 
 // cluster is some nodes in memory, called a, b, c, ...: their ids, and node-a, ... their names.
 type cluster map[string]*node

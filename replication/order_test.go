@@ -90,12 +90,9 @@ func concurrent(t *testing.T, draw func(n int) int, with setup) error {
 
 // Invariant I2, and last update wins on every node alike.
 func TestArrivalOrderIsInvisible(t *testing.T) {
+	inBubble := bubble(t, func(t *testing.T, draw func(n int) int) error { return concurrent(t, draw, setup{}) })
 	rapid.Check(t, func(rt *rapid.T) {
-		var err error
-		synctest.Test(t, func(t *testing.T) {
-			err = concurrent(t, func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") }, setup{})
-		})
-		if err != nil {
+		if err := inBubble(func(n int) int { return rapid.IntRange(0, n-1).Draw(rt, "n") }); err != nil {
 			rt.Fatal(err)
 		}
 	})
