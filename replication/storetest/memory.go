@@ -125,6 +125,46 @@ func (m *Memory) SeenHash() uint64 {
 	return m.seen.Hash()
 }
 
+// Unite implements replication.Store.
+func (m *Memory) Unite(s *seen.Set) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fault != nil {
+		return m.fault
+	}
+	m.seen.Union(s)
+	return nil
+}
+
+// Lacking implements replication.Store. It looks at all records.
+func (m *Memory) Lacking(theirs *seen.Set) (keys []string, complete bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	complete = true
+	for key := range m.damaged {
+		r, exists := m.records[key]
+		complete = complete && exists && theirs.Has(r.Version.Dot)
+	}
+	for key, r := range m.records {
+		if !m.damaged[key] && !theirs.Has(r.Version.Dot) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys, complete
+}
+
+// Digest implements replication.Store. It looks at all records.
+func (m *Memory) Digest() uint64 {
+	var digest uint64
+	for key, meta := range m.Scan("") {
+		if !meta.Deleted {
+			digest ^= replication.DigestOf(key, meta.Version)
+		}
+	}
+	return digest
+}
+
 // Len implements replication.Store.
 func (m *Memory) Len() int {
 	live := 0

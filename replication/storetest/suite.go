@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
 )
 
@@ -43,6 +44,11 @@ func (s Suite) Run(t *testing.T) {
 		"ScanLetsItsConsumerWrite":               scanAndWrite,
 		"NothingIsSharedWithTheCaller":           ownership,
 		"ConcurrentWritesEndOnTheHighestVersion": concurrency,
+		"UniteMarksDotsAndTouchesNoRecord":       unite,
+		"AUnitedDotDoesNotKeepItsRecordOut":      applyUnited,
+		"LackingIsWhatAScanFinds":                lacking,
+		"LackingKnowsTheRecordsOfDotsToldBefore": lackingAmongWrites,
+		"DigestIsThatOfAScanAndOfNoHistory":      digest,
 	}
 	if s.Damage != nil {
 		tests["DamageIsUnknownNotAbsent"] = s.damage
@@ -69,13 +75,17 @@ type observed struct {
 	Len     int
 	Seen    string
 	Hash    uint64
+	Digest  uint64
 }
 
 func observe(t *testing.T, s replication.Store) observed {
 	t.Helper()
-	all := observed{Len: s.Len(), Seen: s.Seen().String(), Hash: s.SeenHash()}
+	all := observed{Len: s.Len(), Seen: s.Seen().String(), Hash: s.SeenHash(), Digest: s.Digest()}
 	if want := s.Seen().Hash(); all.Hash != want {
 		t.Errorf("seen hash: got %x, want that of the set, %x", all.Hash, want)
+	}
+	if want := digestOfScan(s); all.Digest != want {
+		t.Errorf("digest: got %x, want that of a scan, %x", all.Digest, want)
 	}
 	live := 0
 	for key, meta := range s.Scan("") {
@@ -164,6 +174,26 @@ func wantRecord(t rapid.TB, s replication.Store, want replication.Record) {
 	if got := lookup(t, s, want.Key); got != want.Meta() {
 		t.Errorf("lookup %.40s: got %v, want %v", want.Key, got, want.Meta())
 	}
+}
+
+// digestOfScan is what Digest returns, by looking at all records.
+func digestOfScan(s replication.Store) (digest uint64) {
+	for key, meta := range s.Scan("") {
+		if !meta.Deleted {
+			digest ^= replication.DigestOf(key, meta.Version)
+		}
+	}
+	return digest
+}
+
+// lackingByScan is what Lacking returns, by looking at all records.
+func lackingByScan(s replication.Store, theirs *seen.Set) (keys []string) {
+	for key, meta := range s.Scan("") {
+		if !theirs.Has(meta.Version.Dot) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 func scanned(s replication.Store, after string) []string {

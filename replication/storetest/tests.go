@@ -369,7 +369,17 @@ func (s Suite) damage(t *testing.T, store replication.Store) {
 		if got := store.Len(); got != n {
 			t.Errorf("len: got %d, want %d", got, n)
 		}
+		if got, want := store.Digest(), digestOfScan(store); got != want {
+			t.Errorf("digest: got %x, want that of a scan, %x", got, want)
+		}
 	}
+	lacks := func(theirs *seen.Set, wantComplete bool, want ...string) {
+		t.Helper()
+		if got, complete := store.Lacking(theirs); !slices.Equal(got, want) || complete != wantComplete {
+			t.Errorf("lacking of %v: got %v, complete %v, want %v, %v", theirs, got, complete, want, wantComplete)
+		}
+	}
+	holds := 2
 	for _, repair := range []int{2, 5} { // with the same version, then with a newer one
 		s.Damage(t, store, "a")
 		damaged("a")
@@ -378,14 +388,21 @@ func (s Suite) damage(t *testing.T, store replication.Store) {
 			t.Errorf("older record for a damaged one: outcome tells %v, want %v", got.Version, at(2))
 		}
 		damaged("a")
+		lacks(seen.Of(), false, "b", "c")
+		lacks(seen.Of(at(3).Dot), false, "c")
+		lacks(seen.Of(at(holds).Dot), true, "b", "c")
 		wantRecord(t, store, put("b", 3, "other"))
 
 		apply(t, store, put("a", repair, "repaired"))
 		wantRecord(t, store, put("a", repair, "repaired"))
+		holds = repair
+		lacks(seen.Of(), true, "a", "b", "c")
 		reads(2, "a", "b", "c")
 	}
 	s.Damage(t, store, "c")
 	damaged("c")
+	lacks(seen.Of(), false, "a", "b")
 	apply(t, store, tombstone("c", 4))
+	lacks(seen.Of(), true, "a", "b", "c")
 	reads(2, "a", "b", "c")
 }
