@@ -202,7 +202,7 @@ func (s *Store) markSeen(records []replication.Record, outcomes []replication.Ou
 			outcomes[i] = replication.Outcome{Err: w.err}
 			continue
 		}
-		if !s.seen.has(r.Version.Dot) {
+		if !s.seen.holds(r.Version) {
 			versions = append(versions, r.Version)
 			waiting = append(waiting, i)
 		}

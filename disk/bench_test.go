@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
 )
 
 func benchmarkStore(b *testing.B) *Store {
@@ -60,13 +62,9 @@ func BenchmarkApplyBatchOf64(b *testing.B) {
 
 func BenchmarkLookup(b *testing.B) {
 	s := benchmarkStore(b)
-	for n := range 100_000 { // in the index alone: writing as many files is not what is measured
-		r := benchmarkRecord(n)
-		r.Key = fmt.Sprint("key", n)
-		s.index.set(entry{key: r.Key, meta: r.Meta()})
-	}
-	for n := 0; b.Loop(); n++ {
-		if _, err := s.Lookup("key77777"); err != nil {
+	fill(s.index, 100_000)
+	for b.Loop() {
+		if _, err := s.Lookup("key077777"); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -79,5 +77,59 @@ func BenchmarkGet(b *testing.B) {
 		if _, err := s.Get("key1"); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkLacking asks for what a node lacks that missed ten writes, and for all.
+func BenchmarkLacking(b *testing.B) {
+	for _, keys := range []int{10_000, 100_000, 1_000_000} {
+		x := newIndex()
+		fill(x, keys)
+		var dots []version.Dot
+		for i := range keys {
+			if i%(keys/10) > 0 {
+				dots = append(dots, filled(i).Dot)
+			}
+		}
+		for lacking, theirs := range map[int]*seen.Set{10: seen.Of(dots...), keys: new(seen.Set)} {
+			b.Run(fmt.Sprintf("%dOf%d", lacking, keys), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if got, complete := x.lacking(theirs); len(got) != lacking || !complete {
+						b.Fatalf("got %d keys, complete %v, want %d", len(got), complete, lacking)
+					}
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkUnite(b *testing.B) {
+	s := benchmarkStore(b)
+	for n := 0; b.Loop(); n++ {
+		if err := s.Unite(seen.Of(at(n + 1).Dot)); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkUniteNothingNew(b *testing.B) {
+	s := benchmarkStore(b)
+	dots := seen.Of(at(1).Dot, at(5).Dot)
+	for b.Loop() {
+		if err := s.Unite(dots); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkIndexSet(b *testing.B) {
+	x := newIndex()
+	fill(x, 100_000)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		r := benchmarkRecord(100_000 + n)
+		r.Key = fmt.Sprintf("key%06d", n%100_000)
+		x.set(entry{key: r.Key, meta: r.Meta()})
 	}
 }

@@ -29,7 +29,17 @@ type witness struct {
 	node    string
 	floor   version.Timestamp
 	clock   int
+	phase   phase
 }
+
+// phase is what a store is doing, as far as it decides which syncs are needed.
+type phase int
+
+const (
+	running phase = iota
+	opening
+	uniting
+)
 
 func newWitness() *witness {
 	return &witness{
@@ -72,8 +82,22 @@ func (w *witness) run(s *Store, rounds int) {
 		apply(next("a", "twice"), next("b", "in a batch"), next("a", "again"), next("Dd", strings.Repeat("long ", 20)))
 		apply(next("b", ""))
 		apply(next("last", "in a directory of its own"))
+		w.unite(s)
 		w.save(s, fmt.Sprint("state ", w.clock))
 	}
+}
+
+// unite marks dots of other nodes, with a hole, as seen.
+func (w *witness) unite(s *Store) {
+	w.clock += 3
+	dots := seen.Of(version.Dot{Origin: 1, Counter: uint64(w.clock)}, version.Dot{Origin: uint64(w.clock), Counter: 1})
+	w.phase = uniting
+	err := s.Unite(dots)
+	w.phase = running
+	if err == nil {
+		w.dots.Union(dots)
+	}
+	w.look(s)
 }
 
 func (w *witness) save(s *Store, state string) {
@@ -164,10 +188,10 @@ type crash struct {
 }
 
 // suffer runs a store into a crash and returns what is wrong afterwards. lies says which steps
-// only pretend to be done. It returns false if the run is over before the step.
-func (c crash) suffer(lies func(s step, opening bool) bool) (hit bool, err error) {
+// of which phase only pretend to be done. It returns false if the run is over before the step.
+func (c crash) suffer(lies func(step, phase) bool) (hit bool, err error) {
 	files := newMemFS()
-	steps, opening := 0, true
+	steps, w := 0, newWitness()
 	files.on = func(s step) error {
 		steps++
 		if !hit && steps == c.step+1 {
@@ -181,15 +205,14 @@ func (c crash) suffer(lies func(s step, opening bool) bool) (hit bool, err error
 			files.kill()
 			return errDead
 		}
-		if lies != nil && lies(s, opening) {
+		if lies != nil && lies(s, w.phase) {
 			return errLie
 		}
 		return nil
 	}
-	w := newWitness()
 	open := func() (*Store, error) {
-		opening = true
-		defer func() { opening = false }()
+		w.phase = opening
+		defer func() { w.phase = running }()
 		return Open(Config{fs: files, logEntries: 8, reserveBytes: 100})
 	}
 	if s, err := open(); err == nil {
@@ -229,7 +252,7 @@ func (c crash) suffer(lies func(s step, opening bool) bool) (hit bool, err error
 
 // sweep crashes like c at every step in turn, with all seeds, with and without a kill first,
 // and returns how many steps there are and the first thing that is wrong.
-func sweep(c crash, seeds uint64, lies func(s step, opening bool) bool) (steps int, err error) {
+func sweep(c crash, seeds uint64, lies func(step, phase) bool) (steps int, err error) {
 	for {
 		for c.seed = range seeds {
 			for _, c.kill = range []bool{false, true} {
@@ -277,8 +300,8 @@ func TestEachSyncIsNeeded(t *testing.T) {
 		}
 	}
 	mutants := map[string]struct {
-		is      func(step) bool
-		opening bool
+		is    func(step) bool
+		phase phase
 	}{
 		"content of a record":                  {is: matches("sync", "tmp/*-record")},
 		"names of a key directory":             {is: matches("syncdir", "keys/??")},
@@ -286,21 +309,23 @@ func TestEachSyncIsNeeded(t *testing.T) {
 		"entry of the seen log":                {is: matches("sync", "seen.log")},
 		"content of the seen snapshot":         {is: matches("sync", "tmp/*-seen")},
 		"name of the seen snapshot":            {is: matches("syncdir", ".")},
+		"content of a united seen set":         {is: matches("sync", "tmp/*-seen"), phase: uniting},
+		"name of a united seen set":            {is: matches("syncdir", "."), phase: uniting},
 		"content of a state file":              {is: matches("sync", "tmp/*-state")},
 		"name of a state file":                 {is: matches("syncdir", "state")},
-		"content of the format at open":        {is: matches("sync", "format.new"), opening: true},
-		"content of the node id at open":       {is: matches("sync", "tmp/*-node"), opening: true},
-		"content of the seen snapshot at open": {is: matches("sync", "tmp/*-seen"), opening: true},
-		"names at the top at open":             {is: matches("syncdir", "."), opening: true},
-		"names of key directories at open":     {is: matches("syncdir", "keys"), opening: true},
-		"names of keys at open":                {is: matches("syncdir", "keys/??"), opening: true},
-		"names of state files at open":         {is: matches("syncdir", "state"), opening: true},
+		"content of the format at open":        {is: matches("sync", "format.new"), phase: opening},
+		"content of the node id at open":       {is: matches("sync", "tmp/*-node"), phase: opening},
+		"content of the seen snapshot at open": {is: matches("sync", "tmp/*-seen"), phase: opening},
+		"names at the top at open":             {is: matches("syncdir", "."), phase: opening},
+		"names of key directories at open":     {is: matches("syncdir", "keys"), phase: opening},
+		"names of keys at open":                {is: matches("syncdir", "keys/??"), phase: opening},
+		"names of state files at open":         {is: matches("syncdir", "state"), phase: opening},
 	}
 	for _, name := range slices.Sorted(maps.Keys(mutants)) {
 		t.Run(name, func(t *testing.T) {
 			m, skipped := mutants[name], false
-			_, err := sweep(crash{}, 12, func(s step, opening bool) bool {
-				lie := opening == m.opening && m.is(s)
+			_, err := sweep(crash{}, 12, func(s step, now phase) bool {
+				lie := now == m.phase && m.is(s)
 				skipped = skipped || lie
 				return lie
 			})

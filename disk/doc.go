@@ -44,18 +44,23 @@
 //     file does not even yield its header line, any record is taken in its place.
 //   - A dot is durable only after its record, or a newer one of the same key, is.
 //   - The seen set is exact: it survives restarts, also for dots whose records are overwritten
-//     or never were stored because newer ones were there.
+//     or never were stored because newer ones were there, or that came with another node's set
+//     (see [Store.Unite]).
+//   - Whatever dot Seen has told, Lacking knows the record of it or a newer one of its key.
+//   - The digest is that of the records which Scan yields, at any time.
 //
 // # When the disk misbehaves
 //
 //   - Flipped bits, cut or missing files: each record has one checksum for the header line,
 //     verified at Open, and one for the value, verified by Get. The key is then damaged, which
 //     is unknown and never absent, until its record is applied again or a newer one is.
-//     Nothing is removed or renamed.
+//     Nothing is removed or renamed. The digest leaves it out, and to nodes that may lack it
+//     Lacking says that its answer is incomplete. A file that is gone is noticed by Get, but
+//     leaves no trace for the next Open.
 //   - Damaged seen snapshot: it is set aside as seen.damaged and the set rebuilt from what
 //     log and records tell. The smaller set makes the node fetch again what it may have had.
-//   - Full disk: values are refused with ErrDiskFull and nothing is changed; deletes, seen dots
-//     and state go on from the reserve. The next value that finds room ends it.
+//   - Full disk: values are refused with ErrDiskFull and nothing is changed; deletes, seen dots,
+//     united sets and state go on from the reserve. The next value that finds room ends it.
 //   - Any other error of a write, rename or sync, and every error of a sync: latched. Reads go
 //     on. A sync is never tried again, since the second one may succeed without having
 //     written anything. Being out of file handles is not an error of the disk.

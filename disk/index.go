@@ -1,55 +1,76 @@
 package disk
 
 import (
+	"cmp"
 	"iter"
+	"math"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/google/btree"
 
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
 )
 
 // index knows the durable record of every key: its meta data and whether it is damaged.
 //
-// It is a B-tree rather than a map, because a map has no order and sorting a million keys for
-// a page of a thousand is out of the question. A snapshot of this one is made in constant time
-// and shares its nodes with the tree, which copies those that it changes later. One structure
-// serves look-ups and scans, at some 100 bytes a key beyond the key.
+// It is two B-trees over the same entries, one in the order of keys and one in that of dots.
+// Maps have no order, and sorting a million keys for a page of a thousand is out of the
+// question. A snapshot of a tree is made in constant time and shares its nodes with the tree,
+// which copies those that it changes later. The trees hold pointers: an entry takes the same
+// room however many orders it is in, and half-full nodes waste little.
 type index struct {
-	mu   sync.RWMutex // guards the fields below
-	tree *btree.BTreeG[entry]
-	live int // how many entries are neither tombstones nor damaged
+	mu     sync.RWMutex // guards the fields below
+	byKey  *btree.BTreeG[*entry]
+	byDot  *btree.BTreeG[*entry] // Invariant: holds the entries of byKey
+	live   int                   // how many entries are neither tombstones nor damaged
+	digest uint64                // Invariant: XOR of replication.DigestOf over those
 	// unreadable holds the paths of files from which not even a key could be read. The key
 	// that such a file belongs to has no entry.
 	unreadable map[string]bool
 }
 
-// entry is what is known of a key. Without a version: its file is there, but unreadable.
+// entry is what is known of a key. It never changes once it is in an index: snapshots have it.
+// Without a version: its file is there, but unreadable; such an entry is in no index.
 type entry struct {
 	key     string
 	meta    replication.Meta
 	damaged bool
 }
 
-func (e entry) counts() bool { return !e.damaged && !e.meta.Deleted }
+func (e *entry) counts() bool { return !e.damaged && !e.meta.Deleted }
+
+func (e *entry) digest() uint64 { return replication.DigestOf(e.key, e.meta.Version) }
+
+func compareKeys(a, b *entry) int { return cmp.Compare(a.key, b.key) }
+
+// compareDots also compares keys: a dot names one write of one key, but nothing here may
+// depend on all other nodes' being free of faults.
+func compareDots(a, b *entry) int {
+	v, w := &a.meta.Version, &b.meta.Version
+	return cmp.Or(cmp.Compare(v.Origin, w.Origin), cmp.Compare(v.Counter, w.Counter), cmp.Compare(a.key, b.key))
+}
 
 // treeDegree gives nodes of up to 63 entries, which is where copying a node for a change and
 // searching in it are both cheap.
 const treeDegree = 32
 
 func newIndex() *index {
-	return &index{
-		tree:       btree.NewG(treeDegree, func(a, b entry) bool { return a.key < b.key }),
-		unreadable: make(map[string]bool),
+	tree := func(compare func(a, b *entry) int) *btree.BTreeG[*entry] {
+		return btree.NewG(treeDegree, func(a, b *entry) bool { return compare(a, b) < 0 })
 	}
+	return &index{byKey: tree(compareKeys), byDot: tree(compareDots), unreadable: make(map[string]bool)}
 }
 
 // find returns the entry of key, if anything is known of it.
 func (x *index) find(key string) (entry, bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if e, found := x.tree.Get(entry{key: key}); found {
-		return e, true
+	if e, found := x.byKey.Get(&entry{key: key}); found {
+		return *e, true
 	}
 	if len(x.unreadable) > 0 && x.unreadable[keyPath(key)] {
 		return entry{key: key, damaged: true}, true
@@ -57,16 +78,29 @@ func (x *index) find(key string) (entry, bool) {
 	return entry{}, false
 }
 
-// set makes e what is known of its key.
+// set makes e, which has a version, what is known of its key.
 func (x *index) set(e entry) {
+	var digest uint64
+	if e.counts() {
+		digest = e.digest()
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	old, replaced := x.tree.ReplaceOrInsert(e)
-	if replaced && old.counts() {
-		x.live--
+	old, replaced := x.byKey.ReplaceOrInsert(&e)
+	if replaced {
+		e.key = old.key
+		x.byDot.Delete(old)
+		if old.counts() {
+			x.live--
+			x.digest ^= old.digest()
+		}
+	} else {
+		e.key = strings.Clone(e.key) // it may be a part of something larger that was read
 	}
+	x.byDot.ReplaceOrInsert(&e)
 	if e.counts() {
 		x.live++
+		x.digest ^= digest
 	}
 	if len(x.unreadable) > 0 {
 		delete(x.unreadable, keyPath(e.key))
@@ -80,20 +114,75 @@ func (x *index) setUnreadable(name string) {
 	x.unreadable[name] = true
 }
 
-func (x *index) len() int {
+// sum returns how many live keys there are and the digest of their records.
+func (x *index) sum() (live int, digest uint64) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	return x.live
+	return x.live, x.digest
 }
 
 // scan yields the entries above after, in order, as they are when it begins.
 func (x *index) scan(after string) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
 		x.mu.Lock() // making the snapshot marks the nodes as shared
-		snapshot := x.tree.Clone()
+		snapshot := x.byKey.Clone()
 		x.mu.Unlock()
-		snapshot.AscendGreaterOrEqual(entry{key: after}, func(e entry) bool {
-			return e.key == after || yield(e)
+		snapshot.AscendGreaterOrEqual(&entry{key: after}, func(e *entry) bool {
+			return e.key == after || yield(*e)
 		})
+	}
+}
+
+// lacking returns the keys, ascending, whose dots are not in theirs, and whether no damage
+// keeps it from knowing all of them. It looks at these entries, and at one more for each
+// origin here and each gap of that in theirs.
+func (x *index) lacking(theirs *seen.Set) (keys []string, complete bool) {
+	x.mu.Lock()
+	snapshot := x.byDot.Clone()
+	complete = len(x.unreadable) == 0
+	x.mu.Unlock()
+	for origin := range origins(snapshot) {
+		for first, last := range theirs.Gaps(origin) {
+			more := false // whether the origin has entries here that no gap so far has passed
+			for e := range from(snapshot, version.Dot{Origin: origin, Counter: first}) {
+				more = e.meta.Version.Origin == origin
+				if !more || e.meta.Version.Counter > last {
+					break
+				}
+				if e.damaged {
+					complete = false
+				} else {
+					keys = append(keys, e.key)
+				}
+			}
+			if !more {
+				break
+			}
+		}
+	}
+	slices.Sort(keys)
+	return keys, complete
+}
+
+// origins yields the origins of the entries of byDot, ascending. It seeks each one.
+func origins(byDot *btree.BTreeG[*entry]) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for origin, found := uint64(0), true; found; origin++ {
+			found = false
+			for e := range from(byDot, version.Dot{Origin: origin}) {
+				origin, found = e.meta.Version.Origin, true
+				break
+			}
+			if found && !yield(origin) || origin == math.MaxUint64 {
+				return
+			}
+		}
+	}
+}
+
+// from yields the entries of byDot from d on.
+func from(byDot *btree.BTreeG[*entry], d version.Dot) iter.Seq[*entry] {
+	return func(yield func(*entry) bool) {
+		byDot.AscendGreaterOrEqual(&entry{meta: replication.Meta{Version: version.Version{Dot: d}}}, yield)
 	}
 }

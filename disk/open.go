@@ -264,10 +264,7 @@ func (s *Store) loadDir(dir string) (found []version.Version, err error) {
 			s.logger.Error("record is damaged", "key", h.key, "file", file, "error", "wrong size")
 		}
 		s.index.set(entry{key: h.key, meta: h.meta, damaged: !sizeOK})
-		v, history := h.meta.Version, &s.seen.durable
-		isNew := !history.seen.Has(v.Dot)
-		isHigher := history.own[v.Origin] && v.Timestamp.Compare(history.floor) > 0
-		if sizeOK && (isNew || isHigher) {
+		if v := h.meta.Version; sizeOK && !s.seen.durable.holds(v) {
 			found = append(found, v)
 		}
 	}

@@ -44,27 +44,27 @@ type history struct {
 	floor version.Timestamp
 }
 
-// note adds v. A version without a counter stands for an origin of this node.
-func (h *history) note(v version.Version) {
-	if v.Counter == 0 {
-		h.own[v.Origin] = true
-		return
-	}
-	h.seen.Add(v.Dot)
-	if h.own[v.Origin] && v.Timestamp.Compare(h.floor) > 0 {
-		h.floor = v.Timestamp
-	}
+// holds reports whether noting v would change nothing.
+func (h *history) holds(v version.Version) bool {
+	return h.seen.Has(v.Dot) && !(h.own[v.Origin] && v.Timestamp.Compare(h.floor) > 0)
 }
 
-// noteAll adds versions in whatever order is quickest and tells floor best: origins of this
-// node first, then in order of dots, in which a set grows without making holes.
+// noteAll adds versions, in any order. A version without a counter stands for an origin of this
+// node.
 func (h *history) noteAll(versions []version.Version) {
-	slices.SortFunc(versions, func(a, b version.Version) int {
-		return cmp.Or(cmp.Compare(min(a.Counter, 1), min(b.Counter, 1)),
-			cmp.Compare(a.Origin, b.Origin), cmp.Compare(a.Counter, b.Counter))
-	})
+	dots := make([]version.Dot, 0, len(versions))
 	for _, v := range versions {
-		h.note(v)
+		if v.Counter == 0 {
+			h.own[v.Origin] = true
+		} else {
+			dots = append(dots, v.Dot)
+		}
+	}
+	h.seen.Union(seen.Of(dots...))
+	for _, v := range versions { // now that all own origins are known
+		if v.Counter > 0 && h.own[v.Origin] && v.Timestamp.Compare(h.floor) > 0 {
+			h.floor = v.Timestamp
+		}
 	}
 }
 
@@ -118,7 +118,8 @@ type seenLog struct {
 	capacity int // in entries
 	file     file
 	commits  group
-	// used is how many entries hold what the snapshot does not. Written by runs of commits.
+	// used is how many entries hold what the snapshot does not. Written by who runs commits, or
+	// runs alone there.
 	used atomic.Int64
 
 	mu      sync.Mutex // guards the fields below
@@ -279,12 +280,8 @@ func (l *seenLog) commit() error {
 	if used+int64(len(batch)) > l.limit() {
 		next = next.clone()
 		next.noteAll(batch)
-		err := l.save(&next)
+		err := l.adopt(next)
 		if err == nil {
-			l.used.Store(0)
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			l.durable = next
 			return nil
 		}
 		if !errors.Is(err, replication.ErrDiskFull) || len(batch) == 0 {
@@ -310,6 +307,39 @@ func (l *seenLog) commit() error {
 	return nil
 }
 
+// unite marks the dots of s as seen. It returns when that is durable, by a snapshot: a set can
+// hold more than there is room for in the log, and its callers are few and far between.
+// What waits for the next commit stays there, so that nobody else suffers if there is no room.
+func (l *seenLog) unite(s *seen.Set) error {
+	return l.commits.alone(func() error {
+		if err := l.volume.broken(); err != nil {
+			return err
+		}
+		l.mu.Lock()
+		next := l.durable // nobody changes it but who runs commits
+		l.mu.Unlock()
+		if s.Missing(next.seen) == 0 {
+			return nil
+		}
+		next = next.clone()
+		next.seen.Union(s)
+		return l.adopt(next)
+	})
+}
+
+// adopt makes next, which holds all that is durable, the snapshot, and then tells it. The log
+// starts over. On an error nothing changes. Nobody else runs commits.
+func (l *seenLog) adopt(next history) error {
+	if err := l.save(&next); err != nil {
+		return err
+	}
+	l.used.Store(0)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.durable = next
+	return nil
+}
+
 // begin notes that this node stamps with origin and returns the floor of its clock.
 func (l *seenLog) begin(origin uint64) (version.Timestamp, error) {
 	if origin == 0 {
@@ -326,10 +356,10 @@ func (l *seenLog) begin(origin uint64) (version.Timestamp, error) {
 	return l.durable.floor, nil
 }
 
-func (l *seenLog) has(d version.Dot) bool {
+func (l *seenLog) holds(v version.Version) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.durable.seen.Has(d)
+	return l.durable.holds(v)
 }
 
 func (l *seenLog) set() *seen.Set {

@@ -136,8 +136,37 @@ func (s *Store) Seen() *seen.Set { return s.seen.set() }
 // SeenHash implements replication.Store.
 func (s *Store) SeenHash() uint64 { return s.seen.hash() }
 
+// Unite implements replication.Store. It writes a new snapshot of the seen set, and nothing if
+// all of the dots are seen already. Calls wait for each other.
+func (s *Store) Unite(dots *seen.Set) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	if err := s.seen.unite(dots); err != nil {
+		return fmt.Errorf("unite seen set: %w", err)
+	}
+	return nil
+}
+
+// Lacking implements replication.Store. It reads memory only. Damaged records count with the
+// dot that their header tells. A file that nobody has read since it was damaged is not known
+// to be; a file of which Open finds no trace cannot be missed.
+func (s *Store) Lacking(theirs *seen.Set) (keys []string, complete bool) {
+	return s.index.lacking(theirs)
+}
+
+// Digest implements replication.Store. Damaged records are left out.
+func (s *Store) Digest() uint64 {
+	_, digest := s.index.sum()
+	return digest
+}
+
 // Len implements replication.Store. Damaged records are not counted.
-func (s *Store) Len() int { return s.index.len() }
+func (s *Store) Len() int {
+	live, _ := s.index.sum()
+	return live
+}
 
 // Scan implements replication.Store. It yields the keys as they are when it begins, and
 // costs what it yields, however many keys there are.
