@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"iter"
 	"net/http"
 
 	"github.com/gorilla/mux"
@@ -43,7 +42,7 @@ type monitor interface {
 type localStore interface {
 	Len() int
 	Seen() *seen.Set
-	Scan(after string) iter.Seq2[string, replication.Meta]
+	Digest() uint64
 	Writable() error
 }
 
@@ -53,6 +52,12 @@ type replica interface {
 	Lookup(key string) (replication.Meta, error)
 	Fetch(key string) (replication.Record, error)
 	Status(theirHash uint64) replication.Status
+}
+
+// offers lets other nodes pull what they lack.
+type offers interface {
+	OpenPull(from string, theirs *seen.Set) (replication.Pull, error)
+	NextPage(pull, from uint64) (replication.Page, error)
 }
 
 // roster is what this node knows of the agreement on who the members are.
@@ -82,8 +87,9 @@ type apiConfig struct {
 	Monitor     monitor
 	Store       localStore
 
-	// Replica, Roster and Clock serve the other nodes.
+	// Replica, Offers, Roster and Clock serve the other nodes.
 	Replica replica
+	Offers  offers
 	Roster  roster
 	Clock   *version.Clock
 
