@@ -132,16 +132,12 @@ func (g gossip) note(n *memberlist.Node, gossiping bool) {
 		return
 	}
 	g.update(func() {
-		p := g.learn(n.Name, i)
+		p := g.takeInfo(n.Name, i)
 		if gossiping && !p.gossiping {
 			p.metAt = time.Now()
 			p.silent = false // it is new, or back
 		}
 		p.gossiping = gossiping
-		if !gossiping && !g.ledger.Roster().Has(n.Name) {
-			delete(g.peers, n.Name)
-			delete(g.states, n.Name)
-		}
 	})
 }
 
@@ -161,6 +157,11 @@ func (g gossip) NotifyAlive(n *memberlist.Node) error {
 	if i.Cluster == mine.Cluster || i.Seeks || mine.Seeks {
 		return nil
 	}
+	g.update(func() {
+		if g.peers[n.Name] != nil {
+			g.takeInfo(n.Name, i) // it has moved: its cluster here may be one of the past
+		}
+	})
 	return fmt.Errorf("%w: %s at %s is of %s, this node of %s", ErrOtherCluster, i.Name, i.Address, i.Cluster, mine.Cluster)
 }
 

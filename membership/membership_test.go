@@ -56,8 +56,16 @@ type node struct {
 
 // disk is a Storage in memory.
 type disk struct {
-	mu     sync.Mutex // guards values
+	mu     sync.Mutex // guards values and fault
 	values map[string][]byte
+	fault  error
+}
+
+// fail makes all saves fail with err, nil none.
+func (d *disk) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = err
 }
 
 func (d *disk) LoadState(name string) ([]byte, error) {
@@ -72,8 +80,10 @@ func (d *disk) LoadState(name string) ([]byte, error) {
 func (d *disk) SaveState(name string, value []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.values[name] = slices.Clone(value)
-	return nil
+	if d.fault == nil {
+		d.values[name] = slices.Clone(value)
+	}
+	return d.fault
 }
 
 func (d *disk) copy() *disk {

@@ -22,8 +22,8 @@ type Roster struct {
 // Change is one step from a roster to the next: Add joins, Remove goes, both together are a
 // replacement. Empty means nobody.
 type Change struct {
-	Add    string
-	Remove string
+	Add    string `json:"add,omitempty"`
+	Remove string `json:"remove,omitempty"`
 }
 
 // ErrBadChange is returned by With for a change that the roster cannot take: adding somebody
