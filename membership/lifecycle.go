@@ -36,7 +36,6 @@ func (m *Membership) Stop() {
 }
 
 func (m *Membership) shutDown() {
-	m.stopping.Store(true)
 	m.stop()
 	if !m.doomed.Load() {
 		m.sayGoodbye()

@@ -36,10 +36,10 @@ type Membership struct {
 	wake, changed, rejoin chan struct{} // one for each loop
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
-	stopping              atomic.Bool
 	stop                  context.CancelFunc
 	stopOnce              func()
 	loops                 sync.WaitGroup
+	warned                sync.Map // texts of warnings that were given
 }
 
 // peer is what is known of another node.
@@ -57,7 +57,8 @@ type peer struct {
 }
 
 // New returns the membership of one node, as its storage remembers it. It starts nothing and
-// talks to nobody before Start. ErrRemoved: its cluster has given this node up.
+// talks to nobody before Start. ErrRemoved: its cluster has given this node up. ErrOtherName: the
+// data belongs to a cluster of another name.
 func New(cfg Config) (*Membership, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -89,6 +90,9 @@ func New(cfg Config) (*Membership, error) {
 		return nil, err
 	}
 	m.update(func() {})
+	if err := m.keepName(); err != nil {
+		return nil, err
+	}
 	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 {
 		if err := m.found("no seeds were given"); err != nil {
 			return nil, err
@@ -135,7 +139,9 @@ func (m *Membership) update(change func()) {
 	m.moves = nil
 	m.mu.Unlock()
 	for _, move := range moves {
-		move.log(m.logger)
+		if m.list != nil { // before that nothing has happened, it is only read from disk
+			move.log(m.logger)
+		}
 	}
 	notify(m.wake)
 	notify(m.changed)

@@ -215,6 +215,13 @@ func (net *network) start(t *testing.T, options ...option) *node {
 	return n
 }
 
+// reopen makes a membership of a stopped node's data for a cluster of another name.
+func (n *node) reopen(cluster string) (*membership.Membership, error) {
+	config := n.config
+	config.Cluster = cluster
+	return membership.New(config)
+}
+
 // logTo writes log lines to a test.
 type logTo struct{ t *testing.T }
 

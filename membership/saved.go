@@ -12,7 +12,22 @@ import (
 const (
 	rosterState  = "roster"
 	membersState = "members"
+	nameState    = "cluster"
 )
+
+// keepName makes sure that the data stays with clusters of one name, the first that it had.
+func (m *Membership) keepName() error {
+	saved, err := m.cfg.Storage.LoadState(nameState)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return m.cfg.Storage.SaveState(nameState, []byte(m.cfg.Cluster))
+	case err != nil:
+		return err
+	case string(saved) != m.cfg.Cluster:
+		return fmt.Errorf("%w: of %q, not %q", ErrOtherName, saved, m.cfg.Cluster)
+	}
+	return nil
+}
 
 // loadMembers reads the names and addresses of the roster's members, so that they are shown
 // and tried after a restart, and the last time that this node said something of itself.

@@ -2,22 +2,27 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
+
+// remindEvery is how often a node that joins nobody says why.
+const remindEvery = 30 * time.Second
 
 // seek dials seeds and members that are not alive, for ever: memberlist itself forgets a dead
 // node and would never heal a long split.
 func (m *Membership) seek(ctx context.Context) {
 	m.introduce(ctx)
 	var onlySelfSince time.Time
-	warned := false
+	var warnedAt time.Time
 	for !m.doomed.Load() {
-		reached, onlySelf := m.dialAll(ctx)
+		reached, onlySelf, why := m.dialAll(ctx)
 		joining := !m.Snapshot().Joined()
 		switch {
 		case !joining || !onlySelf:
@@ -29,9 +34,10 @@ func (m *Membership) seek(ctx context.Context) {
 				m.logger.Warn("cluster not founded", "error", err)
 			}
 		}
-		if joining && !reached && !onlySelf && !warned {
-			warned = true
-			m.logger.Warn("no seed answers yet; trying for ever", "seeds", m.cfg.Seeds)
+		if joining && !reached && !onlySelf && time.Since(warnedAt) > remindEvery {
+			warnedAt = time.Now()
+			m.logger.Warn("no seed answers as a node of this cluster yet; trying for ever",
+				"cluster", m.cfg.Cluster, "seeds", m.cfg.Seeds, "error", why)
 		}
 		pause := m.cfg.RejoinEvery
 		if joining {
@@ -63,8 +69,8 @@ func (m *Membership) introduce(ctx context.Context) {
 }
 
 // dialAll tries every address at which somebody may be who does not gossip with this node. It
-// reports whether anybody was there, and whether all seeds are this node itself.
-func (m *Membership) dialAll(ctx context.Context) (reached, onlySelf bool) {
+// reports whether anybody was there, whether all seeds are this node itself, and why nobody was.
+func (m *Membership) dialAll(ctx context.Context) (reached, onlySelf bool, why error) {
 	targets, seeds, unresolved := m.targets(ctx)
 	others := make(map[netip.AddrPort]bool) // outcome by address that is not known to be our own
 	var mu sync.Mutex
@@ -78,12 +84,12 @@ func (m *Membership) dialAll(ctx context.Context) (reached, onlySelf bool) {
 				return
 			}
 			_, err := m.list.Join([]string{target.String()})
-			if err != nil {
-				m.logger.Debug("nobody joined", "address", target.String(), "error", err)
-			}
 			mu.Lock()
 			defer mu.Unlock()
 			others[target] = err == nil
+			if err != nil { // memberlist lists errors on lines of their own
+				why = errors.New(strings.Join(strings.Fields(err.Error()), " "))
+			}
 		})
 	}
 	all.Wait()
@@ -95,7 +101,10 @@ func (m *Membership) dialAll(ctx context.Context) (reached, onlySelf bool) {
 			onlySelf = false
 		}
 	}
-	return !alone, onlySelf
+	if unresolved && why == nil {
+		why = errors.New("a seed's name does not resolve")
+	}
+	return !alone, onlySelf, why
 }
 
 // targets returns the addresses to dial, those that the seeds stand for, and whether some seed

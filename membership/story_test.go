@@ -227,6 +227,10 @@ func TestClustersOfOtherNamesDoNotMix(t *testing.T) {
 	time.Sleep(8 * pace) // long enough for several tries
 	await(t, "1: a=alive", a)
 	await(t, "0: b=joining", b)
+	b.stop()
+	if _, err := b.reopen(net.cluster); !errors.Is(err, membership.ErrOtherName) {
+		t.Errorf("data of another cluster: got %v, want ErrOtherName", err)
+	}
 }
 
 func TestAClusterOfOneJoinsWhenToldTo(t *testing.T) {

@@ -23,8 +23,11 @@ type move struct {
 }
 
 func (v move) log(logger hclog.Logger) {
-	logger.Info("member changed state", "node", v.member.Name, "state", string(v.member.State),
-		"before", string(v.before), "address", v.member.Address, "id", v.member.ID)
+	facts := []any{"node", v.member.Name, "state", string(v.member.State)}
+	if v.before != "" {
+		facts = append(facts, "before", string(v.before))
+	}
+	logger.Info("member changed state", append(facts, "address", v.member.Address, "id", v.member.ID)...)
 }
 
 // refresh derives what this node tells of itself and the snapshot from all that is known. The
