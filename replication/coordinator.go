@@ -94,6 +94,7 @@ type Coordinator struct {
 	replica *Replica
 	counter atomic.Uint64 // of the dot allotted last
 	turn    atomic.Uint32 // spreads reads over peers
+	mending sync.Map      // keys whose damaged records are being mended
 
 	running sync.WaitGroup // requests and the calls they started
 	mu      sync.Mutex     // guards closed, and running against Add after Wait
