@@ -36,6 +36,14 @@ type state struct {
 	Accepted *proposal `json:"accepted,omitempty"`
 }
 
+// accepted returns the roster accepted to follow, nil if there is none.
+func (s state) accepted() *Roster {
+	if s.Accepted == nil {
+		return nil
+	}
+	return &s.Accepted.Next
+}
+
 // Knowledge is what ledgers tell each other: the roster in force, and the one that this node
 // has accepted to follow it, if any.
 type Knowledge struct {
@@ -95,7 +103,7 @@ func Open(cfg Config) (*Ledger, error) {
 			return nil, fmt.Errorf("read saved roster: %w", err)
 		}
 		if !s.Roster.IsZero() {
-			if err := s.Roster.validate(); err != nil {
+			if err := (Knowledge{Roster: s.Roster, Accepted: s.accepted()}).validate(); err != nil {
 				return nil, fmt.Errorf("read saved roster: %w", err)
 			}
 		}
@@ -160,19 +168,18 @@ func (l *Ledger) Stamp() string {
 func (l *Ledger) Knowledge() Knowledge { return l.known.Load().knowledge() }
 
 func (k *known) knowledge() Knowledge {
-	tell := Knowledge{Roster: k.Roster}
-	if k.Accepted != nil {
-		tell.Accepted = &k.Accepted.Next
-	}
-	return tell
+	return Knowledge{Roster: k.Roster, Accepted: k.accepted()}
 }
 
-// Join makes next the roster in force, of whatever cluster it is: a node founds a cluster or
-// begins to learn in one. before is the roster that this was decided on; if it is not in force
+// Join makes next the roster in force, which must be of another cluster: a node founds a
+// cluster or begins to learn in one. before is the roster that this was decided on; if it is not in force
 // any more, or a change of it is under way, Join does nothing and returns ErrMoved.
 func (l *Ledger) Join(before, next Roster) error {
 	if err := next.validate(); err != nil {
 		return err
+	}
+	if next.Cluster == before.Cluster {
+		return fmt.Errorf("%w: joining the cluster that it is of", ErrBadChange)
 	}
 	return l.while(func() error {
 		if k := l.known.Load(); !k.Roster.Equal(before) || k.Accepted != nil {
@@ -182,7 +189,9 @@ func (l *Ledger) Join(before, next Roster) error {
 	})
 }
 
-// Force makes c without asking anybody. For operators, when no majority is left to ask.
+// Force makes c without asking anybody. For operators, when no majority is left to ask. Two
+// ledgers that force each other's members out merge to a roster without members, in which no
+// quorum is possible any more.
 func (l *Ledger) Force(c Change) error {
 	return l.while(func() error {
 		next, err := l.known.Load().Roster.With(c)
