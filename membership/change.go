@@ -32,7 +32,10 @@ func (m *Membership) Forget(ctx context.Context, nameOrID string, force bool) er
 	if errors.Is(err, ErrNoMajority) && force {
 		m.logger.Warn("member forgotten without a majority", "node", target.Name, "id", target.ID)
 		err = m.ledger.Force(change)
-		m.update(func() {})
+		m.tell(ctx)
+	}
+	if errors.Is(err, roster.ErrBadChange) && m.ledger.Roster().HasRemoved(target.ID) {
+		return nil // somebody else did it
 	}
 	return err
 }
@@ -80,7 +83,6 @@ func (m *Membership) change(ctx context.Context, want func(roster.Roster) (roste
 	defer cancel()
 	before := m.ledger.Roster()
 	err := m.ledger.Change(ctx, m.sendAgree, want)
-	m.update(func() {})
 	if now := m.ledger.Roster(); !now.Equal(before) {
 		m.logger.Info("roster changed", "members", len(now.Members()), "removed", len(now.Removed))
 		m.tell(ctx)
@@ -124,20 +126,26 @@ func (m *Membership) tell(ctx context.Context) {
 	all.Wait()
 }
 
+// backlog is since when there has been something to do for the roster; zero if there is not.
+type backlog struct{ since time.Time }
+
 // tendRoster lets learners count and completes changes that somebody left half done. One
-// member does it for all: the live one with the lowest id. If two believe that they are the
-// one, they agree all the same, only slower.
-func (m *Membership) tendRoster(ctx context.Context) {
-	if !m.tendsRoster() {
+// member does it for all: the live one with the lowest id. If that one makes nothing of it, the
+// next one does. Two that do it at once agree all the same, only slower.
+func (m *Membership) tendRoster(ctx context.Context, work *backlog) {
+	want := func(r roster.Roster) (roster.Change, bool) { return m.nextPromotion(ctx, r) }
+	turn, mine := m.turn()
+	if !mine {
 		return
 	}
-	needed := m.ledger.Pending()
-	want := func(r roster.Roster) (roster.Change, bool) {
-		change, found := m.nextPromotion(ctx, r)
-		needed = needed || found
-		return change, found
+	if _, found := want(m.ledger.Roster()); !found && !m.ledger.Pending() {
+		*work = backlog{}
+		return
 	}
-	if want(m.ledger.Roster()); !needed {
+	if work.since.IsZero() {
+		work.since = time.Now()
+	}
+	if time.Since(work.since) < time.Duration(turn)*5*m.cfg.Pace {
 		return
 	}
 	if err := m.change(ctx, want); err != nil && ctx.Err() == nil {
@@ -145,19 +153,24 @@ func (m *Membership) tendRoster(ctx context.Context) {
 	}
 }
 
-func (m *Membership) tendsRoster() bool {
+// turn returns how many members come before this one in tending the roster, and whether this
+// one tends it at all.
+func (m *Membership) turn() (before int, mine bool) {
 	m.mu.Lock()
-	waits := !m.founded.IsZero() && len(m.cfg.Seeds) > 0 && time.Since(m.founded) < m.cfg.SettleFor
+	young := !m.birth.IsZero() && len(m.cfg.Seeds) > 0 && time.Since(m.birth) < m.cfg.SettleFor
 	m.mu.Unlock()
-	if waits {
-		return false
+	if young {
+		return 0, false // it may yet give way to another cluster of one
 	}
 	for _, member := range m.Snapshot().Members {
+		if member.ID == m.cfg.ID {
+			return before, member.Counted
+		}
 		if member.Counted && member.Live {
-			return member.ID == m.cfg.ID
+			before++
 		}
 	}
-	return false
+	return before, false
 }
 
 // nextPromotion returns the change that lets the next learner count: it replaces a member of
@@ -186,11 +199,11 @@ func (m *Membership) predecessor(ctx context.Context, s *Snapshot, learner Membe
 		if !member.Counted || member.Name != learner.Name && !sameAddress {
 			continue
 		}
-		if member.State == Failed || member.State == Stopped {
-			return member.ID, false
-		}
 		if member.ID == m.cfg.ID {
 			continue
+		}
+		if member.State == Failed || member.State == Stopped {
+			return member.ID, false
 		}
 		if _, err := m.ask(ctx, member.ID, member.Address, message{Ping: true}); err != nil {
 			return "", true // dead, but gossip has not noticed yet

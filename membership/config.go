@@ -42,6 +42,8 @@ type Config struct {
 	Link Link
 	// Logger: nil means none.
 	Logger hclog.Logger
+	// Now reads the wall clock; nil means time.Now.
+	Now func() time.Time
 
 	// Pace is how often a member is probed; default 1 s. All timing of failure detection is in
 	// proportion. Raising it saves traffic and finds failures later.
@@ -134,6 +136,9 @@ func validAddress(address string) error {
 func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	for d, value := range map[*time.Duration]time.Duration{
 		&c.Pace: time.Second, &c.RejoinEvery: 5 * time.Second, &c.FoundAfter: 5 * time.Second, &c.SettleFor: time.Second,

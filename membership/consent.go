@@ -76,7 +76,7 @@ func (m *Membership) admitProcess(ctx context.Context, h Hello) error {
 	if !known || before.origin == h.Origin {
 		return nil
 	}
-	if before.origin != 0 && before.info.Address != h.Address {
+	if before.info.Address != h.Address {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout/2)
 		defer cancel()
 		if a, err := m.ask(ctx, h.ID, before.info.Address, message{Ping: true}); err == nil && a.Origin != h.Origin {
@@ -89,7 +89,6 @@ func (m *Membership) admitProcess(ctx context.Context, h Hello) error {
 			p.origin = h.Origin
 			if validAddress(h.Address) == nil && p.info.Address != h.Address {
 				p.info.Address = h.Address // gossip will tell the same once it counts the old process as dead
-				m.dirty = true
 			}
 		}
 	})
@@ -104,6 +103,9 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 	if err := json.Unmarshal(b, &ask); err != nil {
 		return nil, fmt.Errorf("message between members makes no sense: %w", err)
 	}
+	if ask.fields() != 1 {
+		return nil, errors.New("message between members asks for several things at once")
+	}
 	if ask.News == nil { // news may be asked for by anybody who looks for a cluster
 		if err := m.Admit(ctx, h); err != nil {
 			return nil, err
@@ -112,12 +114,14 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 	a := answer{Origin: m.cfg.Origin}
 	switch {
 	case ask.Agree != nil:
+		if err := m.wouldMiss(ask.Agree.Want.Remove); err != nil {
+			return nil, err
+		}
 		reply, err := m.ledger.Answer(*ask.Agree)
 		if err != nil {
 			return nil, err
 		}
 		a.Agree = &reply
-		m.update(func() {})
 	case ask.News != nil:
 		m.hearOf(*ask.News) // of another cluster: not merged, but answered, since the sender may want in
 		n := m.news()
@@ -126,9 +130,37 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 		if err := ask.Stopping.validate(); err != nil {
 			return nil, err
 		}
-		m.update(func() { m.learn(h.ID, *ask.Stopping) })
+		m.update(func() {
+			if m.peers[h.ID] != nil {
+				m.takeInfo(h.ID, *ask.Stopping)
+			}
+		})
 	}
 	return json.Marshal(a)
+}
+
+// fields returns how many things m asks for.
+func (m message) fields() int {
+	n := 0
+	for _, set := range []bool{m.Agree != nil, m.News != nil, m.Stopping != nil, m.Ping} {
+		if set {
+			n++
+		}
+	}
+	return n
+}
+
+// wouldMiss returns an error if the member that somebody wants to remove is alive, as far as
+// this node can tell. With a cut between two members only, either may take the other for gone.
+func (m *Membership) wouldMiss(id string) error {
+	if id == "" {
+		return nil
+	}
+	member, known := m.Snapshot().Member(id)
+	if known && member.State != Failed && member.State != Stopped {
+		return fmt.Errorf("%w: %s is %s", ErrMemberAlive, member.Name, member.State)
+	}
+	return nil
 }
 
 func (m *Membership) ask(ctx context.Context, id, address string, ask message) (answer, error) {
@@ -174,13 +206,13 @@ func (m *Membership) Merge(state []byte) error {
 // hear merges what another node knows, if it is of the same cluster. The error is one of saving
 // it, or that it made no sense.
 func (m *Membership) hear(n news) error {
-	switch _, err := m.ledger.Merge(n.Knowledge); {
+	switch err := m.ledger.Merge(n.Knowledge); {
 	case errors.Is(err, roster.ErrOtherCluster):
 		return nil
 	case err != nil:
 		return fmt.Errorf("merge the roster of another node: %w", err)
 	}
-	m.learnInfos(n.Infos)
+	m.takeInfos(n.Infos)
 	return nil
 }
 

@@ -3,7 +3,6 @@ package membership
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"log"
 	"net"
 	"strconv"
@@ -49,23 +48,18 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	c.TCPTimeout = 2 * time.Second
 	c.DeadNodeReclaimTime = time.Nanosecond // a dead node may return at another address at once
 	c.Delegate, c.Events, c.Merge, c.Alive, c.Ping = gossip{m}, gossip{m}, gossip{m}, gossip{m}, gossip{m}
-	c.Logger = log.New(&listLog{m, m.cfg.Logger.Named("memberlist").StandardWriter(&hclog.StandardLoggerOptions{InferLevels: true})}, "", 0)
+	c.Logger = log.New(&listLog{m.cfg.Logger.Named("memberlist")}, "", 0)
 	return c, nil
 }
 
-// listLog takes memberlist's lines. Once this node stops, a connection that is closed under
-// memberlist's hands is no error any more.
-type listLog struct {
-	m    *Membership
-	next io.Writer
-}
+// listLog takes memberlist's lines, all at debug: what a person acts on, this package says itself.
+type listLog struct{ logger hclog.Logger }
 
 func (l *listLog) Write(line []byte) (int, error) {
-	if l.m.stopping.Load() {
-		l.m.logger.Debug("gossip while stopping", "line", strings.TrimSpace(string(line)))
-		return len(line), nil
+	if l.logger.IsDebug() {
+		l.logger.Debug("gossip", "line", strings.TrimSpace(string(line)))
 	}
-	return l.next.Write(line)
+	return len(line), nil
 }
 
 // NodeMeta implements memberlist.Delegate.
@@ -132,16 +126,12 @@ func (g gossip) note(n *memberlist.Node, gossiping bool) {
 		return
 	}
 	g.update(func() {
-		p := g.learn(n.Name, i)
+		p := g.takeInfo(n.Name, i)
 		if gossiping && !p.gossiping {
 			p.metAt = time.Now()
 			p.silent = false // it is new, or back
 		}
 		p.gossiping = gossiping
-		if !gossiping && !g.ledger.Roster().Has(n.Name) {
-			delete(g.peers, n.Name)
-			delete(g.states, n.Name)
-		}
 	})
 }
 
@@ -161,6 +151,11 @@ func (g gossip) NotifyAlive(n *memberlist.Node) error {
 	if i.Cluster == mine.Cluster || i.Seeks || mine.Seeks {
 		return nil
 	}
+	g.update(func() {
+		if g.peers[n.Name] != nil {
+			g.takeInfo(n.Name, i) // it has moved: its cluster here may be one of the past
+		}
+	})
 	return fmt.Errorf("%w: %s at %s is of %s, this node of %s", ErrOtherCluster, i.Name, i.Address, i.Cluster, mine.Cluster)
 }
 
@@ -171,10 +166,18 @@ func (g gossip) NotifyMerge(nodes []*memberlist.Node) error {
 			continue
 		}
 		if err := g.NotifyAlive(n); err != nil {
+			g.warnOnce("node of another cluster was kept out; if it lost its data directory, start it anew with --join", err)
 			return err
 		}
 	}
 	return nil
+}
+
+// warnOnce logs a warning that would otherwise return with every try.
+func (m *Membership) warnOnce(message string, err error) {
+	if _, before := m.warned.LoadOrStore(err.Error(), true); !before {
+		m.logger.Warn(message, "error", err)
+	}
 }
 
 // AckPayload implements memberlist.PingDelegate.

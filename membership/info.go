@@ -14,6 +14,8 @@ type info struct {
 	Version string `json:"v,omitempty"`
 	// Cluster is the id of the cluster whose roster it goes by; empty while joining.
 	Cluster string `json:"c,omitempty"`
+	// Counted: it is a member of that cluster, not a learner in it.
+	Counted bool `json:"m,omitempty"`
 	// Seeks: it would rather be in another cluster than in its own, which is just itself.
 	Seeks    bool `json:"s,omitempty"`
 	Synced   bool `json:"y,omitempty"`
@@ -22,6 +24,12 @@ type info struct {
 	// At is when the node made this, in nanoseconds of its own wall clock: of two infos of one
 	// node the later counts.
 	At int64 `json:"t"`
+}
+
+// sameButTime reports whether a and b tell the same.
+func sameButTime(a, b info) bool {
+	a.At, b.At = 0, 0
+	return a == b
 }
 
 // encode returns the form that rides in gossip. The limits on Config's fields keep it below

@@ -10,7 +10,7 @@ import (
 func TestInfoFitsIntoGossip(t *testing.T) {
 	largest := info{
 		Name: strings.Repeat("n", 63), Address: strings.Repeat("a", 249) + ":65535", Version: strings.Repeat("v", 32),
-		Cluster: strings.Repeat("c", 32), Seeks: true, Synced: true, Draining: true, Stopped: true, At: -1 << 63,
+		Cluster: strings.Repeat("c", 32), Counted: true, Seeks: true, Synced: true, Draining: true, Stopped: true, At: -1 << 63,
 	}
 	b := largest.encode()
 	if len(b) > memberlist.MetaMaxSize {

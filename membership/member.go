@@ -87,6 +87,8 @@ var (
 	ErrRemoved = errors.New("node was removed from the cluster")
 	// ErrOtherCluster is returned to, and about, a node of another cluster.
 	ErrOtherCluster = errors.New("node belongs to another cluster")
+	// ErrOtherName is returned by New for data of a cluster with another name.
+	ErrOtherName = errors.New("data belongs to a cluster of another name")
 	// ErrTwin is returned to a process whose node id a live process at another address has.
 	ErrTwin = errors.New("another live process has the same node id")
 )

@@ -1,14 +1,9 @@
 package membership
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,12 +12,6 @@ import (
 	"github.com/hashicorp/memberlist"
 
 	"github.com/protocol7/snakes/membership/roster"
-)
-
-// The names under which Storage keeps what survives a restart.
-const (
-	rosterState  = "roster"
-	membersState = "members"
 )
 
 // Membership is this node's part in the cluster. All methods are safe for concurrent use.
@@ -35,23 +24,22 @@ type Membership struct {
 	list     *memberlist.Memberlist // set by Start
 	updating sync.Mutex             // held during list.UpdateNode
 
-	mu   sync.Mutex // guards all below; never held while calling memberlist, which calls us with its lock held
-	self info
-	// published is self as others were last told, or are about to be.
-	published info
-	peers     map[string]*peer // by id, all but self
-	states    map[string]entered
-	dirty     bool // what Storage holds of the members is behind
-
-	founded time.Time // when this process founded a cluster, zero if it did not
+	mu     sync.Mutex // guards all below; never held while calling memberlist, which calls us with its lock held
+	self   info
+	told   info             // self as it was last given a time
+	lastAt int64            // Invariant: not below the At of any info of this node that anybody was told
+	peers  map[string]*peer // by id, all but self
+	states map[string]entered
+	moves  []move    // entered states that are not logged yet
+	birth  time.Time // when this process founded a cluster, zero if it did not
 
 	wake, changed, rejoin chan struct{} // one for each loop
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
 	stop                  context.CancelFunc
-	stopping              atomic.Bool
+	stopOnce              func()
 	loops                 sync.WaitGroup
-	stopped               func()
+	warned                sync.Map // texts of warnings that were given
 }
 
 // peer is what is known of another node.
@@ -68,13 +56,9 @@ type peer struct {
 	blocked bool
 }
 
-type entered struct {
-	state State
-	since time.Time
-}
-
 // New returns the membership of one node, as its storage remembers it. It starts nothing and
-// talks to nobody before Start.
+// talks to nobody before Start. ErrRemoved: its cluster has given this node up. ErrOtherName: the
+// data belongs to a cluster of another name.
 func New(cfg Config) (*Membership, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -82,62 +66,45 @@ func New(cfg Config) (*Membership, error) {
 	cfg = cfg.withDefaults()
 	m := &Membership{
 		cfg: cfg, logger: cfg.Logger.Named("membership"),
+		self:  info{Name: cfg.Name, Address: cfg.Address, Version: cfg.Version},
 		peers: make(map[string]*peer), states: make(map[string]entered),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), fatal: make(chan error, 1),
 	}
-	m.stopped = sync.OnceFunc(m.leave)
+	m.stopOnce = sync.OnceFunc(m.shutDown)
 	saved, err := cfg.Storage.LoadState(rosterState)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	m.ledger, err = roster.Open(cfg.ID, saved, func(b []byte) error { return cfg.Storage.SaveState(rosterState, b) })
+	m.ledger, err = roster.Open(roster.Config{
+		Self: cfg.ID, Saved: saved,
+		Save:    func(b []byte) error { return cfg.Storage.SaveState(rosterState, b) },
+		Changed: func() { m.update(func() {}) },
+	})
 	if err != nil {
 		return nil, err
-	}
-	if err := m.loadMembers(); err != nil {
-		return nil, err
-	}
-	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 {
-		if err := m.ledger.Join(roster.Roster{}, roster.Found(cfg.ID)); err != nil {
-			return nil, err
-		}
-		m.logger.Info("founded a cluster", "cluster_id", m.ledger.Roster().Cluster)
 	}
 	if m.ledger.Roster().HasRemoved(cfg.ID) {
 		return nil, ErrRemoved
 	}
-	m.self = info{Name: cfg.Name, Address: cfg.Address, Version: cfg.Version}
+	if err := m.loadMembers(); err != nil {
+		return nil, err
+	}
 	m.update(func() {})
-	return m, nil
-}
-
-// loadMembers reads the names and addresses of the roster's members, so that they are shown
-// and tried after a restart.
-func (m *Membership) loadMembers() error {
-	b, err := m.cfg.Storage.LoadState(membersState)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err := m.keepName(); err != nil {
+		return nil, err
 	}
-	if err != nil {
-		return err
-	}
-	var infos map[string]info
-	if err := json.Unmarshal(b, &infos); err != nil {
-		return fmt.Errorf("read saved members: %w", err)
-	}
-	for id, i := range infos {
-		if id != m.cfg.ID {
-			m.peers[id] = &peer{info: i}
+	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 {
+		if err := m.found("no seeds were given"); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return m, nil
 }
 
 // Snapshot returns the cluster as this node sees it now.
 func (m *Membership) Snapshot() *Snapshot { return m.snapshot.Load() }
 
-// Fatal gives the reason why this process must end, if there ever is one: ErrTwin, ErrRemoved,
-// or a failure to save a change of the roster.
+// Fatal gives the reason why this process must end, if there ever is one: ErrTwin or ErrRemoved.
 func (m *Membership) Fatal() <-chan error { return m.fatal }
 
 // Refused tells that another node refused a request of this one, with ErrTwin or ErrRemoved
@@ -168,7 +135,14 @@ func (m *Membership) update(change func()) {
 	m.mu.Lock()
 	change()
 	m.refresh()
+	moves := m.moves
+	m.moves = nil
 	m.mu.Unlock()
+	for _, move := range moves {
+		if m.list != nil { // before that nothing has happened, it is only read from disk
+			move.log(m.logger)
+		}
+	}
 	notify(m.wake)
 	notify(m.changed)
 }
@@ -180,129 +154,29 @@ func notify(ch chan struct{}) {
 	}
 }
 
-// refresh derives own info and the snapshot from all that is known. The caller holds mu.
-func (m *Membership) refresh() {
-	now := time.Now()
-	rosters := m.ledger.Rosters()
-	mine := m.self
-	mine.Cluster, mine.Seeks = "", true
-	if len(rosters) > 0 {
-		mine.Cluster = rosters[0].Cluster
-		mine.Seeks = len(m.cfg.Seeds) > 0 && len(rosters[0].Members()) == 1 && rosters[0].Has(m.cfg.ID)
-	}
-	if m.self.At == 0 || mine != m.published {
-		mine.At = now.UnixNano()
-	}
-	m.self, m.published = mine, mine
-	s := &Snapshot{Cluster: m.cfg.Cluster, ClusterID: m.self.Cluster, Self: m.cfg.ID}
-	var force roster.Roster
-	for _, r := range rosters {
-		s.Rosters = append(s.Rosters, r.Members())
-	}
-	if len(rosters) > 0 {
-		force = rosters[0]
-	}
-	if force.HasRemoved(m.cfg.ID) {
-		m.die(ErrRemoved)
-	}
-	s.Members = append(s.Members, m.member(m.cfg.ID, m.self, force, m.selfState(force), now))
-	for id, p := range m.peers {
-		if state, shown := p.state(force, id); shown {
-			s.Members = append(s.Members, m.member(id, p.info, force, state, now))
-		}
-	}
-	for _, id := range force.Members() {
-		if _, known := s.Member(id); !known {
-			s.Members = append(s.Members, m.member(id, info{Name: id[:8]}, force, Failed, now))
-		}
-	}
-	slices.SortFunc(s.Members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
-	m.snapshot.Store(s)
-}
-
-func (m *Membership) selfState(force roster.Roster) State {
-	switch {
-	case force.IsZero():
-		return Joining
-	case !force.Has(m.cfg.ID):
-		return Syncing
-	case m.self.Stopped:
-		return Stopped
-	case m.self.Draining:
-		return Draining
-	}
-	return Alive
-}
-
-// state returns how a peer stands to a roster, and whether it is shown at all: members always,
-// others while they gossip and want in.
-func (p *peer) state(force roster.Roster, id string) (State, bool) {
-	if !force.Has(id) {
-		switch {
-		case force.HasRemoved(id) || !p.gossiping || p.info.Stopped:
-			return "", false
-		case p.info.Cluster == force.Cluster && !force.IsZero():
-			return Syncing, true
-		}
-		return Joining, p.info.Seeks
-	}
-	switch {
-	case p.info.Stopped:
-		return Stopped, true
-	case !p.gossiping:
-		return Failed, true
-	case p.silent:
-		return Suspect, true
-	case p.info.Draining:
-		return Draining, true
-	}
-	return Alive, true
-}
-
-// member builds the public form and notes when the state was entered. The caller holds mu.
-func (m *Membership) member(id string, i info, force roster.Roster, state State, now time.Time) Member {
-	before, known := m.states[id]
-	if !known || before.state != state {
-		m.states[id] = entered{state, now}
-		if known || id != m.cfg.ID {
-			m.logger.Info("member "+string(state), "node", i.Name, "id", id, "address", i.Address, "before", string(before.state))
-		}
-	}
-	p := m.peers[id]
-	return Member{
-		ID: id, Name: i.Name, Address: i.Address, Version: i.Version,
-		State: state, Since: m.states[id].since, Counted: force.Has(id),
-		Live:   id == m.cfg.ID || (state == Alive || state == Draining || state == Syncing) && p != nil && !p.silent,
-		Synced: i.Synced,
-	}
-}
-
 // Failed reports that a request to a node got no answer: it is not live until one does.
 func (m *Membership) Failed(id string, err error) {
-	m.setSilent(id, true, err)
+	if member, known := m.Snapshot().Member(id); known && member.Live {
+		m.logger.Debug("member does not answer", "node", member.Name, "id", id, "error", err)
+		m.setSilent(id, true)
+	}
 }
 
 // Answered reports that a request to a node got an answer.
 func (m *Membership) Answered(id string) {
-	if member, known := m.Snapshot().Member(id); known && member.Live {
-		return // the usual case, without the lock
+	if member, known := m.Snapshot().Member(id); known && !member.Live {
+		m.setSilent(id, false)
 	}
-	m.setSilent(id, false, nil)
 }
 
-func (m *Membership) setSilent(id string, silent bool, err error) {
-	m.mu.Lock()
-	p, known := m.peers[id]
-	changed := known && p.silent != silent
-	if changed {
-		p.silent = silent
-		m.refresh()
-	}
-	away := known && !silent && !p.gossiping
-	m.mu.Unlock()
-	if changed && silent {
-		m.logger.Debug("member does not answer", "id", id, "error", err)
-	}
+func (m *Membership) setSilent(id string, silent bool) {
+	away := false
+	m.update(func() {
+		if p, known := m.peers[id]; known {
+			p.silent = silent
+			away = !silent && !p.gossiping
+		}
+	})
 	if away {
 		notify(m.rejoin) // it answers, so gossip can reach it again
 	}
@@ -312,61 +186,4 @@ func (m *Membership) setSilent(id string, silent bool, err error) {
 func (m *Membership) Address(id string) (string, bool) {
 	member, known := m.Snapshot().Member(id)
 	return member.Address, known && member.Address != ""
-}
-
-// saveMembers makes what is known of the roster's members durable, if it changed.
-func (m *Membership) saveMembers() {
-	m.mu.Lock()
-	dirty := m.dirty
-	m.dirty = false
-	infos := m.rosterInfos()
-	m.mu.Unlock()
-	if !dirty {
-		return
-	}
-	b, err := json.MarshalIndent(infos, "", "  ")
-	if err == nil {
-		err = m.cfg.Storage.SaveState(membersState, append(b, '\n'))
-	}
-	if err != nil {
-		m.logger.Warn("names and addresses of members not saved", "error", err)
-	}
-}
-
-// rosterInfos returns the infos of the roster's members, self included. The caller holds mu.
-func (m *Membership) rosterInfos() map[string]info {
-	infos := map[string]info{m.cfg.ID: m.self}
-	r := m.ledger.Roster()
-	for id, p := range m.peers {
-		if r.Has(id) {
-			infos[id] = p.info
-		}
-	}
-	return infos
-}
-
-// learnInfos takes in what another node knows of the roster's members.
-func (m *Membership) learnInfos(infos map[string]info) {
-	m.update(func() {
-		r := m.ledger.Roster()
-		for _, id := range slices.Sorted(maps.Keys(infos)) {
-			if id != m.cfg.ID && r.Has(id) && infos[id].validate() == nil {
-				m.learn(id, infos[id])
-			}
-		}
-	})
-}
-
-// learn takes the later of two infos of a node and returns the node. The caller holds mu.
-func (m *Membership) learn(id string, i info) *peer {
-	p, known := m.peers[id]
-	if !known {
-		p = &peer{}
-		m.peers[id] = p
-	}
-	if !known || i.At > p.info.At {
-		p.info = i
-		m.dirty = true
-	}
-	return p
 }

@@ -56,8 +56,16 @@ type node struct {
 
 // disk is a Storage in memory.
 type disk struct {
-	mu     sync.Mutex // guards values
+	mu     sync.Mutex // guards values and fault
 	values map[string][]byte
+	fault  error
+}
+
+// fail makes all saves fail with err, nil none.
+func (d *disk) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.fault = err
 }
 
 func (d *disk) LoadState(name string) ([]byte, error) {
@@ -72,8 +80,10 @@ func (d *disk) LoadState(name string) ([]byte, error) {
 func (d *disk) SaveState(name string, value []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.values[name] = slices.Clone(value)
-	return nil
+	if d.fault == nil {
+		d.values[name] = slices.Clone(value)
+	}
+	return d.fault
 }
 
 func (d *disk) copy() *disk {
@@ -203,6 +213,13 @@ func (net *network) start(t *testing.T, options ...option) *node {
 	})
 	t.Cleanup(n.close)
 	return n
+}
+
+// reopen makes a membership of a stopped node's data for a cluster of another name.
+func (n *node) reopen(cluster string) (*membership.Membership, error) {
+	config := n.config
+	config.Cluster = cluster
+	return membership.New(config)
 }
 
 // logTo writes log lines to a test.

@@ -2,7 +2,10 @@ package membership_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +227,10 @@ func TestClustersOfOtherNamesDoNotMix(t *testing.T) {
 	time.Sleep(8 * pace) // long enough for several tries
 	await(t, "1: a=alive", a)
 	await(t, "0: b=joining", b)
+	b.stop()
+	if _, err := b.reopen(net.cluster); !errors.Is(err, membership.ErrOtherName) {
+		t.Errorf("data of another cluster: got %v, want ErrOtherName", err)
+	}
 }
 
 func TestAClusterOfOneJoinsWhenToldTo(t *testing.T) {
@@ -366,5 +373,143 @@ func wantFatal(t *testing.T, n *node, want error) {
 		}
 	case <-ctx.Done():
 		t.Errorf("no fatal error, want %v", want)
+	}
+}
+
+func TestNodesThatJoinedAtOnceFindEachOtherWithoutTheSeed(t *testing.T) {
+	t.Parallel()
+	for range 3 {
+		net := newNetwork()
+		a := net.start(t, named("a"))
+		b, c := net.start(t, named("b"), seedsOf(a)), net.start(t, named("c"), seedsOf(a))
+		await(t, "3: a=alive b=alive c=alive", a, b, c)
+		for _, n := range []*node{a, b, c} {
+			awaitSaved(t, n, "a", "b", "c")
+			n.kill()
+		}
+		b, c = net.start(t, named("b"), data(b), at(b.address)), net.start(t, named("c"), data(c), at(c.address))
+		await(t, "3: a=failed b=alive c=alive", b, c)
+	}
+}
+
+// awaitSaved waits until the node's disk holds the addresses of the members with these names.
+func awaitSaved(t *testing.T, n *node, names ...string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		saved, _ := n.disk.LoadState("members")
+		missing := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return strings.Contains(string(saved), fmt.Sprintf(`"n": %q`, name))
+		})
+		if len(missing) == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s has not saved %v:\n%s", n.config.Name, missing, saved)
+		}
+	}
+}
+
+func TestThreeClustersOfOneThatNameEachOtherBecomeOne(t *testing.T) {
+	t.Parallel()
+	for range 4 {
+		net := newNetwork()
+		a, b, c := net.start(t, named("a")), net.start(t, named("b")), net.start(t, named("c"))
+		for _, n := range []*node{a, b, c} {
+			n.kill()
+		}
+		all := []string{a.address, b.address, c.address}
+		a = net.start(t, named("a"), data(a), at(a.address), seeds(all...))
+		b = net.start(t, named("b"), data(b), at(b.address), seeds(all...))
+		c = net.start(t, named("c"), data(c), at(c.address), seeds(all...))
+		await(t, "3: a=alive b=alive c=alive", a, b, c)
+		sameCluster(t, a, b, c)
+	}
+}
+
+func TestANodeWhoseClockWasSetBackIsHeardAgain(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	fast := func(ahead time.Duration) option {
+		return func(n *node) { n.config.Now = func() time.Time { return time.Now().Add(ahead) } }
+	}
+	a := net.start(t, named("a"))
+	b := net.start(t, named("b"), seedsOf(a), fast(time.Hour))
+	await(t, "2: a=alive b=alive", a, b)
+	b.stop()
+	await(t, "2: a=alive b=stopped", a)
+	b.disk.SaveState("members", []byte("{}")) // it does not even remember
+	b = net.start(t, named("b"), data(b), at(b.address))
+	await(t, "2: a=alive b=alive", a, b)
+}
+
+func TestAMemberWhoseDiskFailsKeepsNobodyOut(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a, b, c := trio(t, net)
+	lowest := slices.MinFunc([]*node{a, b, c}, func(x, y *node) int { return strings.Compare(x.id, y.id) })
+	lowest.disk.fail(errors.New("disk is latched"))
+	d := net.start(t, named("d"), seedsOf(a, b, c))
+	rest := slices.DeleteFunc([]*node{a, b, c, d}, func(n *node) bool { return n == lowest })
+	await(t, "4: a=alive b=alive c=alive d=alive", rest...)
+}
+
+func TestAMemberThatAnotherHearsIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a, b, c := trio(t, net)
+	_ = c
+	remove := []byte(fmt.Sprintf(`{"agree":{"from":%s,"base":"x","ballot":{"round":9,"node":%q},"want":{"remove":%q}}}`,
+		knowledge(t, a), a.id, c.id))
+	if _, err := b.Consent(t.Context(), a.hello(), remove); !errors.Is(err, membership.ErrMemberAlive) {
+		t.Errorf("promise to remove a member that is alive here: got %v, want ErrMemberAlive", err)
+	}
+	two := []byte(`{"ping":true,"news":{}}`)
+	if _, err := b.Consent(t.Context(), a.hello(), two); err == nil {
+		t.Errorf("a message that asks for two things was answered")
+	}
+}
+
+// knowledge returns what a node tells of the roster, as JSON.
+func knowledge(t *testing.T, n *node) string {
+	t.Helper()
+	var news struct {
+		Knowledge json.RawMessage `json:"knowledge"`
+	}
+	if err := json.Unmarshal(n.State(), &news); err != nil {
+		t.Fatal(err)
+	}
+	return string(news.Knowledge)
+}
+
+func TestWhatOneNodeKnowsOfTheRosterAnotherTakesIn(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a := net.start(t, named("a"))
+	b := net.start(t, named("b"), seedsOf(a))
+	await(t, "2: a=alive b=alive", a, b)
+	net.split(b)
+	b.kill() // a goes on alone, by force
+	await(t, "2: a=alive b=failed", a)
+	if err := a.Forget(t.Context(), "b", true); err != nil {
+		t.Fatal(err)
+	}
+	c := net.start(t, named("c"), copied(b))
+	if c.Stamp() == a.Stamp() {
+		t.Fatal("stamps are equal before the merge")
+	}
+	c.disk.fail(errors.New("no space"))
+	if err := c.Merge(a.State()); err == nil {
+		t.Errorf("a roster that cannot be saved was merged")
+	}
+	c.disk.fail(nil)
+	if err := c.Merge(a.State()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Stamp(), a.Stamp(); got != want {
+		t.Errorf("stamp after the merge: got %s, want %s", got, want)
+	}
+	wantFatal(t, c, membership.ErrRemoved)
+	if err := c.Merge([]byte("nonsense")); err == nil {
+		t.Errorf("nonsense was merged")
 	}
 }

@@ -94,6 +94,7 @@ type Coordinator struct {
 	replica *Replica
 	counter atomic.Uint64 // of the dot allotted last
 	turn    atomic.Uint32 // spreads reads over peers
+	mending sync.Map      // keys whose damaged records are being mended
 
 	clients atomic.Int64   // requests under way
 	running sync.WaitGroup // requests and the calls they started

@@ -178,7 +178,9 @@ func (q quorum) tally(roster []string, of func(id string) verdict) tally {
 		}
 		if m, known := q.view.Member(id); known && q.usable(m) {
 			t.alive++
-			if v != failed && v != silent {
+			// A member that came back after a write was sent was not asked and will not be: the
+			// write must not fail for want of it. A read can still ask it.
+			if v != failed && v != silent && (q.read || v != unasked) {
 				taking++
 			}
 		}

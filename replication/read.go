@@ -28,10 +28,11 @@ func (c *Coordinator) Get(ctx context.Context, key string, level Level) (Record,
 	if err := r.admitRead(); err != nil {
 		return Record{}, r.receipt(version.Version{}), err
 	}
-	if err := r.gather(ctx); err != nil {
+	err := r.gather(ctx)
+	r.mend(ctx)
+	if err != nil {
 		return Record{}, r.receipt(version.Version{}), err
 	}
-	r.mend(ctx)
 	receipt := r.receipt(r.newest.Version)
 	if r.newest.Version.IsZero() || r.newest.Deleted {
 		return Record{}, receipt, ErrNotFound
@@ -235,16 +236,58 @@ func (r *read) give(ctx context.Context) func(id string) reply {
 	}
 }
 
-// mend gives newest to the replicas that answered with a damaged record, without waiting: they
-// did not count, since what they had may have been newer than all that was seen.
+// mend brings the replicas that answered with a damaged record the newest one that any other
+// has, without waiting: they did not count, since what they had may have been newer than all
+// that was seen. It does so after a read that failed, too, or the level that failed for want of
+// them never could be met again.
 func (r *read) mend(ctx context.Context) {
-	if r.newest.Version.IsZero() {
-		return
-	}
+	var damaged, others []string
+	view := r.quorum().view
 	for i := range r.parts {
-		if p := &r.parts[i]; p.damaged {
-			give := r.give(ctx)
-			r.c.running.Go(func() { give(p.id) })
+		p := &r.parts[i]
+		if m, known := view.Member(p.id); p.damaged {
+			damaged = append(damaged, p.id)
+		} else if known && m.Live {
+			others = append(others, p.id)
 		}
 	}
+	if len(damaged) > 0 {
+		c, key, self := r.c, r.key, r.self
+		ctx := context.WithoutCancel(ctx)
+		c.running.Go(func() { c.mend(ctx, self, key, damaged, others) })
+	}
+}
+
+// mend gives the newest record of key that one of the others has to the nodes where it is
+// damaged. It takes as long as their answers do, at most StragglerTimeout each.
+func (c *Coordinator) mend(ctx context.Context, self, key string, damaged, others []string) {
+	if _, busy := c.mending.LoadOrStore(key, true); busy {
+		return
+	}
+	defer c.mending.Delete(key)
+	var newest Record
+	for _, id := range others {
+		record, err := c.fetchFrom(ctx, self, id, key)
+		if err == nil && record.Version.Compare(newest.Version) > 0 {
+			newest = record
+		}
+	}
+	if newest.Version.IsZero() {
+		return
+	}
+	for _, id := range damaged {
+		if _, err := c.give(ctx, self, id, []Record{newest}); err != nil {
+			c.cfg.Logger.Warn("damaged record not mended", "node", id, "key", key, "error", err)
+		}
+	}
+}
+
+// fetchFrom returns a node's record of key, be it this node or another.
+func (c *Coordinator) fetchFrom(ctx context.Context, self, id, key string) (Record, error) {
+	if id == self {
+		return c.replica.Fetch(key)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.StragglerTimeout)
+	defer cancel()
+	return c.cfg.Peers.Fetch(ctx, id, key)
 }

@@ -226,8 +226,10 @@ func TestDamagedRecordIsUnknownAndMendedFromAnother(t *testing.T) {
 			if got := errors.Is(err, replication.ErrDamaged); got != (damaged == "a") {
 				t.Errorf("%v tells of damage here: %v", err, got)
 			}
-			cl.wantHeld(t, "foo", "damaged", damaged)
+			synctest.Wait()
+			cl.wantHeld(t, "foo", "bar", "abc") // the read that failed has mended it
 
+			cl[damaged].store.Damage("foo")
 			receipt := wantRead(t, cl["a"], replication.LevelDefault, "bar")
 			wantReceipt(t, receipt, "2/3 missing node-"+damaged)
 			synctest.Wait()

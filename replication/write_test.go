@@ -666,3 +666,23 @@ func TestConfigReportsAllProblemsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestMemberThatComesBackUnderWayDoesNotFailTheWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		a := cl["a"]
+		a.members.change(func(v *replication.View) { v.Members[2].Live = false })
+		a.peers.set("b", takes(time.Second/2))
+		// c comes back while b is still busy: it was not sent the write.
+		a.peers.answered = func(_, id string) {
+			if id == "b" {
+				a.members.change(func(v *replication.View) { v.Members[2].Live = true })
+			}
+		}
+		receipt, err := a.Put(t.Context(), "foo", []byte("bar"), "", replication.LevelDefault)
+		if err != nil {
+			t.Fatalf("plain put while a member comes back: %v", err)
+		}
+		wantReceipt(t, receipt, "2/3")
+	})
+}

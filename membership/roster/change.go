@@ -25,7 +25,7 @@ var ErrNoMajority = errors.New("no majority accepted the change")
 func (l *Ledger) Change(ctx context.Context, send Send, want func(Roster) (Change, bool)) error {
 	for {
 		base := l.Roster()
-		if !base.Has(l.self) {
+		if !base.Has(l.cfg.Self) {
 			return fmt.Errorf("%w: only members propose changes", ErrBadChange)
 		}
 		change, wanted := want(base)
@@ -56,7 +56,7 @@ var errRefused = errors.New("refused")
 
 // decide runs one ballot for what follows base, in the two phases of Paxos.
 func (l *Ledger) decide(ctx context.Context, send Send, base Roster, change Change) error {
-	m := Message{From: l.Knowledge(), Base: base.Hash(), Ballot: l.nextBallot()}
+	m := Message{From: l.Knowledge(), Base: base.Hash(), Ballot: l.nextBallot(), Want: change}
 	promises, err := l.ask(ctx, send, base, m)
 	if err != nil {
 		return err
@@ -73,12 +73,11 @@ func (l *Ledger) decide(ctx context.Context, send Send, base Roster, change Chan
 			return nil // it came into force meanwhile
 		}
 	}
-	m.Next = &next
+	m.Next, m.Want = &next, Change{}
 	if _, err = l.ask(ctx, send, base, m); err != nil {
 		return err
 	}
-	_, err = l.Merge(Knowledge{Roster: next})
-	return err
+	return l.Merge(Knowledge{Roster: next})
 }
 
 // accepted returns the roster accepted under the highest ballot.
@@ -111,7 +110,7 @@ func (l *Ledger) ask(ctx context.Context, send Send, base Roster, m Message) (ye
 	defer senders.Wait()
 	defer cancel()
 	for _, id := range members {
-		if id != l.self {
+		if id != l.cfg.Self {
 			senders.Go(func() {
 				r, err := send(ctx, id, m)
 				answers <- answer{id, r, err}
@@ -121,13 +120,15 @@ func (l *Ledger) ask(ctx context.Context, send Send, base Roster, m Message) (ye
 	var missing []error
 	for n := 1; len(yes) <= len(members)/2; n++ {
 		if n == len(members) {
-			return nil, fmt.Errorf("%w: %w", errRefused, errors.Join(missing...))
+			return nil, errors.Join(append(missing, errRefused)...)
 		}
 		a := <-answers
 		if err := l.hear(a.reply, a.err); err != nil {
 			missing = append(missing, fmt.Errorf("%s: %w", a.id, err))
 		} else if a.reply.OK {
 			yes = append(yes, a.reply)
+		} else {
+			missing = append(missing, fmt.Errorf("%s: refused, having promised round %d", a.id, a.reply.Promised.Round))
 		}
 	}
 	return yes, nil
@@ -144,18 +145,18 @@ func (l *Ledger) hear(r Reply, err error) error {
 	if err != nil {
 		return err
 	}
-	if _, err := l.Merge(r.From); err != nil {
+	if err := l.Merge(r.From); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.round = max(l.round, r.Promised.Round)
-	return nil
+	for {
+		round := l.round.Load()
+		if r.Promised.Round <= round || l.round.CompareAndSwap(round, r.Promised.Round) {
+			return nil
+		}
+	}
 }
 
 // nextBallot returns one above all that this node has promised or heard of.
 func (l *Ledger) nextBallot() Ballot {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return Ballot{Round: max(l.round, l.state.Promised.Round) + 1, Node: l.self}
+	return Ballot{Round: max(l.round.Load(), l.known.Load().Promised.Round) + 1, Node: l.cfg.Self}
 }

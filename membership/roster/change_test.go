@@ -51,12 +51,12 @@ func found(t *testing.T, n int, rng *rand.Rand) *world {
 
 // start opens the ledger of a node from its disk, forgetting what was not saved.
 func (w *world) start(node string) {
-	l, err := roster.Open(node, w.disks[node], func(b []byte) error {
+	l, err := roster.Open(roster.Config{Self: node, Saved: w.disks[node], Save: func(b []byte) error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.disks[node] = b
 		return nil
-	})
+	}})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func (w *world) gossip(side int) {
 	for a, from := range w.ledgers {
 		for b, to := range w.ledgers {
 			if a != b && w.side[a] == side && w.side[b] == side {
-				if _, err := to.Merge(from.Knowledge()); err != nil {
+				if err := to.Merge(from.Knowledge()); err != nil {
 					w.t.Errorf("%s merges from %s: %v", b, a, err)
 				}
 				w.note(to)
@@ -148,7 +148,7 @@ func (w *world) passes(side int, rule rule) bool {
 
 // copyOf returns a ledger with what node knows, that changes independently.
 func (w *world) copyOf(node string) *roster.Ledger {
-	l, err := roster.Open(node, w.disks[node], func([]byte) error { return nil })
+	l, err := roster.Open(roster.Config{Self: node, Saved: w.disks[node], Save: func([]byte) error { return nil }})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -239,13 +239,13 @@ func TestWhoHeardOfAChangeNeedsBothQuorums(t *testing.T) {
 		if got := len(l.Rosters()); got != 1 {
 			t.Fatalf("cut off: knows %d rosters, want 1", got)
 		}
-		if _, err := l.Merge(w.ledgers[id(2)].Knowledge()); err != nil {
+		if err := l.Merge(w.ledgers[id(2)].Knowledge()); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(l.Rosters()); got != 2 || !l.Pending() {
 			t.Errorf("after one acceptor's answer: knows %d rosters, want 2", got)
 		}
-		if _, err := l.Merge(w.ledgers[id(1)].Knowledge()); err != nil {
+		if err := l.Merge(w.ledgers[id(1)].Knowledge()); err != nil {
 			t.Fatal(err)
 		}
 		if got := len(l.Rosters()); got != 1 || !l.Roster().Has(id(4)) {

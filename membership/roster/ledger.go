@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Ballot orders the attempts to decide what follows one base. The zero Ballot is before all.
@@ -34,6 +36,14 @@ type state struct {
 	Accepted *proposal `json:"accepted,omitempty"`
 }
 
+// accepted returns the roster accepted to follow, nil if there is none.
+func (s state) accepted() *Roster {
+	if s.Accepted == nil {
+		return nil
+	}
+	return &s.Accepted.Next
+}
+
 // Knowledge is what ledgers tell each other: the roster in force, and the one that this node
 // has accepted to follow it, if any.
 type Knowledge struct {
@@ -48,61 +58,90 @@ var ErrOtherCluster = errors.New("roster of another cluster")
 var ErrMoved = errors.New("roster has changed meanwhile")
 
 // Ledger is one node's durable copy of the roster and its part in changing it. Safe for
-// concurrent use.
+// concurrent use. What only looks never waits for the disk.
 type Ledger struct {
-	self string
-	save func([]byte) error
+	cfg Config
 
-	mu    sync.Mutex // guards all below
-	state state
+	known atomic.Pointer[known]
+
+	mu sync.Mutex // held while known changes, and so while it is saved
 	// round is the highest ballot round heard of, a hint for the next proposal.
-	round uint64
+	round atomic.Uint64
+}
+
+// known is what a ledger knows at one moment. It is immutable.
+type known struct {
+	state
 	// heard holds rosters that other nodes have accepted to follow the one in force, by hash.
 	// It need not be durable: a quorum tells it again.
 	heard map[string]Roster
 }
 
-// Open returns the ledger of node self. saved is what save was last called with, nil for a
-// new node. save must make its argument durable before it returns; it is called with a lock
-// held and must not call the ledger.
-func Open(self string, saved []byte, save func([]byte) error) (*Ledger, error) {
-	l := &Ledger{self: self, save: save}
-	if saved == nil {
-		return l, nil
+// Config is what a Ledger works with.
+type Config struct {
+	// Self is the id of this node.
+	Self string
+	// Saved is what Save was last called with, nil for a new node.
+	Saved []byte
+	// Save makes its argument durable before it returns. It is called with a lock held and must
+	// not call what changes the ledger.
+	Save func([]byte) error
+	// Changed is called after each change of what the ledger knows, without a lock, before the
+	// call that made the change returns. Nil: nobody is told.
+	Changed func()
+}
+
+// Open returns the ledger of a node. The error says that what was saved makes no sense.
+func Open(cfg Config) (*Ledger, error) {
+	if cfg.Changed == nil {
+		cfg.Changed = func() {}
 	}
-	if err := json.Unmarshal(saved, &l.state); err != nil {
-		return nil, fmt.Errorf("read saved roster: %w", err)
-	}
-	if !l.state.Roster.IsZero() {
-		if err := l.state.Roster.validate(); err != nil {
+	l := &Ledger{cfg: cfg}
+	var s state
+	if cfg.Saved != nil {
+		if err := json.Unmarshal(cfg.Saved, &s); err != nil {
 			return nil, fmt.Errorf("read saved roster: %w", err)
 		}
+		if !s.Roster.IsZero() {
+			if err := (Knowledge{Roster: s.Roster, Accepted: s.accepted()}).validate(); err != nil {
+				return nil, fmt.Errorf("read saved roster: %w", err)
+			}
+		}
 	}
+	l.known.Store(&known{state: s})
 	return l, nil
 }
 
-// Roster returns the roster in force, the zero Roster if this node is in no cluster yet.
-func (l *Ledger) Roster() Roster {
+// while runs f with the right to change what l knows, and tells of the change if there was one.
+func (l *Ledger) while(f func() error) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.state.Roster
+	before := l.known.Load()
+	err := f()
+	changed := l.known.Load() != before
+	l.mu.Unlock()
+	if changed {
+		l.cfg.Changed()
+	}
+	return err
 }
+
+// Roster returns the roster in force, the zero Roster if this node is in no cluster yet.
+func (l *Ledger) Roster() Roster { return l.known.Load().Roster }
 
 // Rosters returns the roster in force and those that may follow it or may have done so
 // already without this node knowing. A quorum is one only if it is in each of them. It is
 // empty if this node is in no cluster yet.
 func (l *Ledger) Rosters() []Roster {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.state.Roster.IsZero() {
+	k := l.known.Load()
+	if k.Roster.IsZero() {
 		return nil
 	}
-	rosters := []Roster{l.state.Roster}
-	if l.state.Accepted != nil {
-		rosters = append(rosters, l.state.Accepted.Next)
+	rosters := []Roster{k.Roster}
+	if k.Accepted != nil {
+		rosters = append(rosters, k.Accepted.Next)
 	}
-	for _, next := range l.heard {
-		if l.state.Accepted == nil || !l.state.Accepted.Next.Equal(next) {
+	for _, hash := range slices.Sorted(maps.Keys(k.heard)) {
+		if next := k.heard[hash]; k.Accepted == nil || !k.Accepted.Next.Equal(next) {
 			rosters = append(rosters, next)
 		}
 	}
@@ -112,7 +151,7 @@ func (l *Ledger) Rosters() []Roster {
 // Pending reports whether a change is under way whose fate is not known here.
 func (l *Ledger) Pending() bool { return len(l.Rosters()) > 1 }
 
-// Stamp returns a short text that differs between ledgers with different knowledge.
+// Stamp returns a short text that differs between ledgers that would tell different things.
 func (l *Ledger) Stamp() string {
 	k := l.Knowledge()
 	if k.Roster.IsZero() {
@@ -126,100 +165,98 @@ func (l *Ledger) Stamp() string {
 }
 
 // Knowledge returns what l tells other ledgers.
-func (l *Ledger) Knowledge() Knowledge {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	k := Knowledge{Roster: l.state.Roster}
-	if l.state.Accepted != nil {
-		k.Accepted = &l.state.Accepted.Next
-	}
-	return k
+func (l *Ledger) Knowledge() Knowledge { return l.known.Load().knowledge() }
+
+func (k *known) knowledge() Knowledge {
+	return Knowledge{Roster: k.Roster, Accepted: k.accepted()}
 }
 
-// Join makes next the roster in force, of whatever cluster it is: a node founds a cluster or
-// begins to learn in one. before is the roster that this was decided on; if it is not in force
+// Join makes next the roster in force, which must be of another cluster: a node founds a
+// cluster or begins to learn in one. before is the roster that this was decided on; if it is not in force
 // any more, or a change of it is under way, Join does nothing and returns ErrMoved.
 func (l *Ledger) Join(before, next Roster) error {
 	if err := next.validate(); err != nil {
 		return err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.state.Roster.Equal(before) || l.state.Accepted != nil {
-		return ErrMoved
+	if next.Cluster == before.Cluster {
+		return fmt.Errorf("%w: joining the cluster that it is of", ErrBadChange)
 	}
-	return l.replace(next)
+	return l.while(func() error {
+		if k := l.known.Load(); !k.Roster.Equal(before) || k.Accepted != nil {
+			return ErrMoved
+		}
+		return l.put(state{Roster: next})
+	})
 }
 
-// Force makes c without asking anybody. For operators, when no majority is left to ask.
+// Force makes c without asking anybody. For operators, when no majority is left to ask. Two
+// ledgers that force each other's members out merge to a roster without members, in which no
+// quorum is possible any more.
 func (l *Ledger) Force(c Change) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	next, err := l.state.Roster.With(c)
-	if err != nil {
-		return err
-	}
-	return l.replace(next)
+	return l.while(func() error {
+		next, err := l.known.Load().Roster.With(c)
+		if err != nil {
+			return err
+		}
+		return l.put(state{Roster: next})
+	})
 }
 
-// Merge takes in what another ledger knows and reports whether that was news.
-// ErrOtherCluster: it belongs to another cluster, or l is in none yet; nothing was merged.
-func (l *Ledger) Merge(k Knowledge) (news bool, err error) {
+// Merge takes in what another ledger knows. ErrOtherCluster: it belongs to another cluster, or
+// l is in none yet; nothing was merged.
+func (l *Ledger) Merge(k Knowledge) error {
 	if k.Roster.IsZero() {
-		return false, nil
+		return nil
 	}
 	if err := k.validate(); err != nil {
-		return false, err
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.merge(k)
-}
-
-func (l *Ledger) merge(k Knowledge) (news bool, err error) {
-	ours := l.state.Roster
-	if ours.Cluster != k.Roster.Cluster {
-		return false, ErrOtherCluster
-	}
-	if !ours.Contains(k.Roster) {
-		if err := l.replace(ours.union(k.Roster)); err != nil {
-			return false, err
-		}
-		news = true
-	}
-	if k.Accepted == nil || !k.Roster.Equal(l.state.Roster) {
-		return news, nil
-	}
-	hash := k.Accepted.Hash()
-	if _, known := l.heard[hash]; known {
-		return news, nil
-	}
-	if l.heard == nil {
-		l.heard = make(map[string]Roster)
-	}
-	l.heard[hash] = *k.Accepted
-	return true, nil
-}
-
-// replace puts next in force, durably. What was promised and accepted was about the roster
-// before, so it goes.
-func (l *Ledger) replace(next Roster) error {
-	if err := l.put(state{Roster: next}); err != nil {
 		return err
 	}
-	l.heard = nil
+	return l.while(func() error { return l.merge(k) })
+}
+
+// merge is called by while.
+func (l *Ledger) merge(k Knowledge) error {
+	ours := l.known.Load().Roster
+	if ours.Cluster != k.Roster.Cluster {
+		return ErrOtherCluster
+	}
+	if !ours.Contains(k.Roster) {
+		// What was promised and accepted was about the roster before, so it goes.
+		if err := l.put(state{Roster: ours.union(k.Roster)}); err != nil {
+			return err
+		}
+	}
+	now := l.known.Load()
+	if k.Accepted == nil || !k.Roster.Equal(now.Roster) {
+		return nil
+	}
+	hash := k.Accepted.Hash()
+	if _, known := now.heard[hash]; known {
+		return nil
+	}
+	heard := maps.Clone(now.heard)
+	if heard == nil {
+		heard = make(map[string]Roster)
+	}
+	heard[hash] = *k.Accepted
+	l.known.Store(&known{state: now.state, heard: heard})
 	return nil
 }
 
+// put makes s durable and known. It is called by while.
 func (l *Ledger) put(s state) error {
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	if err := l.save(append(b, '\n')); err != nil {
+	if err := l.cfg.Save(append(b, '\n')); err != nil {
 		return fmt.Errorf("save roster: %w", err)
 	}
-	l.state = s
+	next := &known{state: s}
+	if before := l.known.Load(); before.Roster.Equal(s.Roster) {
+		next.heard = before.heard
+	}
+	l.known.Store(next)
 	return nil
 }
 
@@ -243,6 +280,9 @@ type Message struct {
 	Ballot Ballot `json:"ballot"`
 	// Next is the roster to accept; nil asks for a promise only.
 	Next *Roster `json:"next,omitempty"`
+	// Want is, with a request for a promise, the change that the sender would make. Whoever
+	// knows better refuses, as long as nobody has accepted it.
+	Want Change `json:"want"`
 }
 
 // Reply is the answer to a Message.
@@ -259,41 +299,49 @@ type Reply struct {
 }
 
 // Answer plays the acceptor of Paxos for a message from another ledger or from l itself. An
-// error means that nothing was promised or accepted.
-func (l *Ledger) Answer(m Message) (Reply, error) {
+// error means that nothing was promised or accepted; what the message told may be merged.
+func (l *Ledger) Answer(m Message) (r Reply, err error) {
 	if m.From.Roster.IsZero() {
 		return Reply{}, ErrOtherCluster
 	}
 	if err := m.From.validate(); err != nil {
 		return Reply{}, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, err := l.merge(m.From); err != nil {
-		return Reply{}, err
-	}
+	err = l.while(func() error {
+		if err := l.merge(m.From); err != nil {
+			return err
+		}
+		ok, err := l.consent(m)
+		if err != nil {
+			return err
+		}
+		k := l.known.Load()
+		r = Reply{OK: ok, From: k.knowledge(), Promised: k.Promised}
+		if k.Accepted != nil {
+			r.Ballot = k.Accepted.Ballot
+		}
+		return nil
+	})
+	return r, err
+}
+
+// consent promises or accepts, if it may. It is called by while.
+func (l *Ledger) consent(m Message) (ok bool, err error) {
+	s := l.known.Load().state
 	// A promise is for a ballot above all promised before, so that a proposer that restarts
 	// cannot use one of its ballots for two values.
-	ballot := m.Ballot.compare(l.state.Promised)
-	ok := m.Base == l.state.Roster.Hash() && l.state.Roster.Has(l.self) && (ballot > 0 || ballot == 0 && m.Next != nil)
-	if ok {
-		s := l.state
-		s.Promised = m.Ballot
-		if m.Next != nil {
-			if _, err := l.state.Roster.changeTo(*m.Next); err != nil {
-				return Reply{}, err
-			}
-			s.Accepted = &proposal{Ballot: m.Ballot, Next: *m.Next}
-		}
-		if err := l.put(s); err != nil {
-			return Reply{}, err
-		}
+	ballot := m.Ballot.compare(s.Promised)
+	if m.Base != s.Roster.Hash() || !s.Roster.Has(l.cfg.Self) || ballot < 0 || ballot == 0 && m.Next == nil {
+		return false, nil
 	}
-	r := Reply{OK: ok, From: Knowledge{Roster: l.state.Roster}, Promised: l.state.Promised}
-	if a := l.state.Accepted; a != nil {
-		r.From.Accepted, r.Ballot = &a.Next, a.Ballot
+	s.Promised = m.Ballot
+	if m.Next != nil {
+		if _, err := s.Roster.changeTo(*m.Next); err != nil {
+			return false, err
+		}
+		s.Accepted = &proposal{Ballot: m.Ballot, Next: *m.Next}
 	}
-	return r, nil
+	return true, l.put(s)
 }
 
 // pending returns a roster that somebody accepted to follow the one in force.
@@ -302,5 +350,5 @@ func (l *Ledger) pending() (Roster, bool) {
 	if len(rosters) < 2 {
 		return Roster{}, false
 	}
-	return slices.MinFunc(rosters[1:], func(a, b Roster) int { return cmp.Compare(a.Hash(), b.Hash()) }), true
+	return rosters[1], true
 }

@@ -22,8 +22,8 @@ type Roster struct {
 // Change is one step from a roster to the next: Add joins, Remove goes, both together are a
 // replacement. Empty means nobody.
 type Change struct {
-	Add    string
-	Remove string
+	Add    string `json:"add,omitempty"`
+	Remove string `json:"remove,omitempty"`
 }
 
 // ErrBadChange is returned by With for a change that the roster cannot take: adding somebody
@@ -80,6 +80,10 @@ func (r Roster) With(c Change) (Roster, error) {
 	switch {
 	case c == Change{}:
 		return Roster{}, fmt.Errorf("%w: nothing to change", ErrBadChange)
+	case r.IsZero():
+		return Roster{}, fmt.Errorf("%w: it belongs to no cluster", ErrBadChange)
+	case c.Add != "" && !isID(c.Add):
+		return Roster{}, fmt.Errorf("%w: %.40q is no node id", ErrBadChange, c.Add)
 	case c.Add != "" && (contains(r.Added, c.Add) || contains(r.Removed, c.Add)):
 		return Roster{}, fmt.Errorf("%w: %s was added before", ErrBadChange, c.Add)
 	case c.Remove != "" && !r.Has(c.Remove):

@@ -73,7 +73,7 @@ func TestContainsIsTheOrderOfTheChain(t *testing.T) {
 }
 
 func TestJoinIsRefusedOnceTheRosterHasMoved(t *testing.T) {
-	l, err := roster.Open(id(1), nil, func([]byte) error { return nil })
+	l, err := roster.Open(roster.Config{Self: id(1), Save: func([]byte) error { return nil }})
 	if err != nil {
 		t.Fatal(err)
 	}

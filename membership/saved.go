@@ -1,0 +1,122 @@
+package membership
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+)
+
+// The names under which Storage keeps what survives a restart.
+const (
+	rosterState  = "roster"
+	membersState = "members"
+	nameState    = "cluster"
+)
+
+// keepName makes sure that the data stays with clusters of one name, the first that it had.
+func (m *Membership) keepName() error {
+	saved, err := m.cfg.Storage.LoadState(nameState)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return m.cfg.Storage.SaveState(nameState, []byte(m.cfg.Cluster))
+	case err != nil:
+		return err
+	case string(saved) != m.cfg.Cluster:
+		return fmt.Errorf("%w: of %q, not %q", ErrOtherName, saved, m.cfg.Cluster)
+	}
+	return nil
+}
+
+// loadMembers reads the names and addresses of the roster's members, so that they are shown
+// and tried after a restart, and the last time that this node said something of itself.
+func (m *Membership) loadMembers() error {
+	b, err := m.cfg.Storage.LoadState(membersState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var infos map[string]info
+	if err := json.Unmarshal(b, &infos); err != nil {
+		return fmt.Errorf("read saved members: %w", err)
+	}
+	for id, i := range infos {
+		if id == m.cfg.ID {
+			m.lastAt = i.At
+		} else {
+			m.peers[id] = &peer{info: i}
+		}
+	}
+	return nil
+}
+
+// saveMembers makes what is known of the roster's members durable and returns it. saved is what
+// was made durable last; nothing is done if that is the same.
+func (m *Membership) saveMembers(saved []byte) []byte {
+	m.mu.Lock()
+	infos := m.rosterInfos()
+	m.mu.Unlock()
+	b, err := json.MarshalIndent(infos, "", "  ")
+	if err == nil && bytes.Equal(b, saved) {
+		return saved
+	}
+	if err == nil {
+		err = m.cfg.Storage.SaveState(membersState, b)
+	}
+	if err != nil {
+		m.logger.Debug("names and addresses of members not saved", "error", err)
+		return saved
+	}
+	return b
+}
+
+// rosterInfos returns the infos of the roster's members, self included. The caller holds mu.
+func (m *Membership) rosterInfos() map[string]info {
+	infos := map[string]info{m.cfg.ID: m.self}
+	r := m.ledger.Roster()
+	for id, p := range m.peers {
+		if r.Has(id) {
+			infos[id] = p.info
+		}
+	}
+	return infos
+}
+
+// takeInfos takes in what another node knows of the roster's members. It is hearsay: whoever
+// gossips with this node has told its address itself, and keeps it.
+func (m *Membership) takeInfos(infos map[string]info) {
+	m.update(func() {
+		r := m.ledger.Roster()
+		for id, i := range infos {
+			if !r.Has(id) || i.validate() != nil {
+				continue
+			}
+			if id == m.cfg.ID {
+				// Somebody holds something later for what this node says: it was told before the
+				// clock was set back. What is said now must be later still.
+				m.lastAt = max(m.lastAt, i.At)
+				continue
+			}
+			if p, known := m.peers[id]; known && p.gossiping {
+				i.Address = p.info.Address
+			}
+			m.takeInfo(id, i)
+		}
+	})
+}
+
+// takeInfo takes the later of two infos of a node and returns the node. The caller holds mu.
+func (m *Membership) takeInfo(id string, i info) *peer {
+	p, known := m.peers[id]
+	if !known {
+		p = &peer{}
+		m.peers[id] = p
+	}
+	if !known || i.At > p.info.At {
+		p.info = i
+	}
+	return p
+}
