@@ -179,7 +179,7 @@ func (w *world) network(from *node) {
 	for to := range w.cluster {
 		from.peers.set(to, func(ctx context.Context) error { return w.carry(ctx, from.id, to) })
 	}
-	from.peers.lost = func(ctx context.Context) error { return w.carry(ctx, from.id, from.id) }
+	from.peers.lost = func(ctx context.Context, _, id string) error { return w.carry(ctx, id, from.id) }
 }
 
 func (w *world) carry(ctx context.Context, from, to string) error {

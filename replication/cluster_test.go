@@ -316,8 +316,8 @@ type peers struct {
 	fetch func(id, key string) (replication.Record, error)
 	open  func(id string, mine *seen.Set) (replication.Pull, error)
 	page  func(id string, pull, from uint64) (replication.Page, error)
-	// lost, unless nil, is asked what becomes of each answer: nil delivers it.
-	lost link
+	// lost, unless nil, is asked what becomes of each answer of a node to what: nil delivers it.
+	lost func(ctx context.Context, what, id string) error
 	// answered, unless nil, is called after each answer of a node to what.
 	answered func(what, id string)
 }
@@ -350,11 +350,11 @@ func (p *peers) reach(ctx context.Context, what, id string) (*replication.Replic
 }
 
 // comes returns nil if an answer with the given error comes through, or why not.
-func (p *peers) comes(ctx context.Context, err error) error {
+func (p *peers) comes(ctx context.Context, what, id string, err error) error {
 	if p.lost == nil {
 		return err
 	}
-	return cmp.Or(p.lost(ctx), err)
+	return cmp.Or(p.lost(ctx, what, id), err)
 }
 
 func (p *peers) after(what, id string, heard version.Timestamp) {
@@ -377,7 +377,7 @@ func (p *peers) Write(ctx context.Context, id string, records []replication.Reco
 	for _, o := range outcomes {
 		p.after("write", id, o.Current.Version.Timestamp)
 	}
-	return outcomes, p.comes(ctx, nil)
+	return outcomes, p.comes(ctx, "write", id, nil)
 }
 
 func (p *peers) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {
@@ -411,7 +411,7 @@ func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status
 	}
 	status := replica.Status(mine.SeenHash)
 	p.after("exchange", id, version.Timestamp{}) // the clock is what the exchange is about
-	return status, p.comes(ctx, nil)
+	return status, p.comes(ctx, "exchange", id, nil)
 }
 
 func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
@@ -424,7 +424,7 @@ func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replic
 	}
 	pull, err := open(id, mine)
 	p.after("open", id, version.Timestamp{})
-	return pull, p.comes(ctx, err)
+	return pull, p.comes(ctx, "open", id, err)
 }
 
 // offered is what the node itself answers to an OpenPull.
@@ -443,7 +443,7 @@ func (p *peers) NextPage(ctx context.Context, id string, pull, from uint64) (rep
 	}
 	page, err := next(id, pull, from)
 	p.after("page", id, version.Timestamp{})
-	return page, p.comes(ctx, err)
+	return page, p.comes(ctx, "page", id, err)
 }
 
 // paged is what the node itself answers to a NextPage.

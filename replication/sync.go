@@ -299,18 +299,21 @@ func (s *Syncer) next() string {
 // peer was quicker: so a set that the peer told is kept until all of it has arrived, and what
 // is still missing of it after the grace time is not going to arrive by itself.
 func (p *source) compare(mine *seen.Set) {
-	if p.wanted != nil && p.wanted.Missing(mine) == 0 {
-		p.remember(p.wanted)
-		p.wanted = nil
-		p.failures, p.notUntil = 0, time.Time{} // what pulls from it failed at is not missing any more
-	}
-	if p.wanted == nil && p.news != nil {
-		if p.news.Missing(mine) == 0 {
-			p.remember(p.news) // the empty pull
-		} else {
-			p.wanted, p.wantedAt = p.news, p.newsAt
+	for {
+		if p.wanted != nil {
+			if p.wanted.Missing(mine) > 0 {
+				return
+			}
+			p.remember(p.wanted) // the empty pull
+			if p.tried.After(p.wantedAt) {
+				p.failures, p.notUntil = 0, time.Time{} // what pulls from it failed at is not missing any more
+			}
+			p.wanted = nil
 		}
-		p.news = nil
+		if p.news == nil {
+			return
+		}
+		p.wanted, p.wantedAt, p.news = p.news, p.newsAt, nil
 	}
 }
 

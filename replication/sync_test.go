@@ -401,9 +401,8 @@ func TestPeerThatHangsDoesNotKeepOthersFromBeingPulled(t *testing.T) {
 				time.Sleep(time.Second)
 				cl.spoil("c", nil)
 				// b answers exchanges, so that it stays live.
-				c.peers.lost = func(ctx context.Context) error {
-					calls := c.peers.called()
-					if calls[len(calls)-1] == what+" b" {
+				c.peers.lost = func(ctx context.Context, call, id string) error {
+					if call == what && id == "b" {
 						return freezes(ctx)
 					}
 					return nil
@@ -451,13 +450,16 @@ func TestSyncKeepsToItsLimitOfBytes(t *testing.T) {
 
 func TestClientsGoFirstButSyncKeepsATenth(t *testing.T) {
 	const ms = time.Millisecond
+	always := func() bool { return true }
 	for name, row := range map[string]struct {
 		busy     func() bool
-		min, max time.Duration // for 10 pages of 10 ms each
+		page     time.Duration // of which there are 10
+		min, max time.Duration
 	}{
-		"no clients":     {nil, 100 * ms, 130 * ms},
-		"clients always": {func() bool { return true }, 900 * ms, 1100 * ms},
-		"for a while":    {busyFor(500 * ms), 500 * ms, 650 * ms},
+		"no clients":     {nil, 10 * ms, 100 * ms, 130 * ms},
+		"clients always": {always, 10 * ms, 900 * ms, 1100 * ms},
+		"for a while":    {busyFor(500 * ms), 10 * ms, 500 * ms, 650 * ms},
+		"slow pages":     {always, 5000 * ms, 130_000 * ms, 133_000 * ms}, // with 9 s in between
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -466,12 +468,12 @@ func TestClientsGoFirstButSyncKeepsATenth(t *testing.T) {
 				a.peers.set("b", refuses)
 				a.put(t, 100, "k", "v")
 				b.peers.page = func(id string, pull, from uint64) (replication.Page, error) {
-					time.Sleep(10 * ms)
+					time.Sleep(row.page)
 					return b.peers.paged(id, pull, from)
 				}
 				started := time.Now()
 				s := b.syncer(t, replication.SyncConfig{Busy: row.busy})
-				for s.Stats().Complete == 0 && time.Since(started) < time.Minute {
+				for s.Stats().Complete == 0 && time.Since(started) < time.Hour {
 					time.Sleep(ms)
 				}
 				if got := time.Since(started); got < row.min || got > row.max {
@@ -560,6 +562,9 @@ func TestBlankMemberWaitsForEnoughOthers(t *testing.T) {
 		if s.Synced() || s.Stats().Complete != 1 {
 			t.Errorf("synced %v after %+v, want a pull from a and waiting for b", s.Synced(), s.Stats())
 		}
+		if got := cl["c"].count("open b"); got > 1 {
+			t.Errorf("%d pulls were opened at b, which is not live, want one at most", got)
+		}
 		cl.spoil("b", nil)
 		time.Sleep(15 * time.Second)
 		if !s.Synced() {
@@ -583,6 +588,10 @@ func TestMemberWithItsDataAndNodeAloneAreSyncedFromTheStart(t *testing.T) {
 		s := b.syncer(t, replication.SyncConfig{Blank: true})
 		if settled(s) {
 			t.Error("a node that has not joined is synced")
+		}
+		time.Sleep(2 * time.Second)
+		if b.count("open a") > 0 {
+			t.Error("a node that has not joined pulls")
 		}
 		b.members.rosters("b")
 		time.Sleep(200 * time.Millisecond)
@@ -628,6 +637,41 @@ func TestPulledIsWhatAPeerHadSeenAndThisNodeHas(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if got := s.Pulled("a"); !got.Equal(new(seen.Set)) {
 			t.Errorf("pulled from a, which has left: got %v, want nothing", got)
+		}
+	})
+}
+
+func TestPeerThatIsNotSyncedCountsForNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		a, b := cl["a"], cl["b"]
+		for _, n := range cl {
+			n.members.synced("b", false)
+		}
+		b.peers.set("a", refuses)
+		b.put(t, 1, "k", "v")
+		s := a.syncer(t, replication.SyncConfig{})
+		time.Sleep(5 * time.Second)
+		b.store.Apply([]replication.Record{record("only", "v", at(1))})
+		time.Sleep(5 * time.Second)
+		if got := s.Pulled("b"); !got.Equal(new(seen.Set)) || a.count("open b") > 0 {
+			t.Errorf("pulled %v in %d pulls, want nothing", got, a.count("open b"))
+		}
+	})
+}
+
+// So does one whose data went back in time between an exchange and a pull.
+func TestPeerThatToldMoreThanItHasIsNotAskedInALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "ab", setup{})
+		b := cl["b"]
+		s := b.syncer(t, replication.SyncConfig{})
+		time.Sleep(5 * time.Second)
+		b.peers.set("a", takes(time.Millisecond)) // so that a loop would take its time
+		s.Heard("a", seen.Of(at(1).Dot))
+		time.Sleep(10 * time.Second)
+		if got := b.count("open a"); got != 1 {
+			t.Errorf("%d pulls were opened, want 1", got)
 		}
 	})
 }
