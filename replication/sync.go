@@ -92,8 +92,10 @@ type Syncer struct {
 
 // source is what is known of a peer as a source of records.
 type source struct {
-	// news is what the peer had seen at newsAt, the last time that it was heard; nil once that
-	// was dealt with.
+	heard time.Time // last
+	// news is what the peer had seen at newsAt, the first time that it was heard since news was
+	// looked at; nil once it is. Later ones must not replace it: while a pull from another peer
+	// goes on for long, what is missing here would always seem to be new.
 	news   *seen.Set
 	newsAt time.Time
 	// wanted is what it had seen at wantedAt, some of which was missing here when it was
@@ -108,6 +110,8 @@ type source struct {
 	tried    time.Time // when it was pulled from last
 	failures int       // since the last pull that was complete
 	notUntil time.Time // to pull from again
+	// stuck: wanted is what the last pull failed to bring.
+	stuck bool
 }
 
 // SyncProgress is how far the pull under way has got, in keys.
@@ -162,12 +166,14 @@ func (s *Syncer) Heard(id string, theirs *seen.Set) {
 	now := time.Now()
 	s.mu.Lock()
 	p := s.source(id)
-	if now.Sub(p.newsAt) > back {
+	if now.Sub(p.heard) > back {
 		// It is new, or back, or this node is: what is missing is not on its way here.
 		p.wanted, p.wantedAt = theirs, now.Add(-s.cfg.Grace)
-		p.failures, p.notUntil = 0, time.Time{}
+		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
+	} else if p.news == nil {
+		p.news, p.newsAt = theirs, now
 	}
-	p.news, p.newsAt = theirs, now
+	p.heard = now
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -305,10 +311,10 @@ func (p *source) compare(mine *seen.Set) {
 				return
 			}
 			p.remember(p.wanted) // the empty pull
-			if p.tried.After(p.wantedAt) {
-				p.failures, p.notUntil = 0, time.Time{} // what pulls from it failed at is not missing any more
-			}
 			p.wanted = nil
+			if p.stuck {
+				p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
+			}
 		}
 		if p.news == nil {
 			return
@@ -339,7 +345,8 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 	p.tried = now
 	if err == nil {
 		p.remember(snapshot)
-		p.complete, p.failures, p.notUntil = true, 0, time.Time{}
+		p.complete = true
+		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
 		// What was heard before the pull says no more than the pull did. A peer that has less
 		// now than it told before would else be asked again and again.
 		p.wanted, p.news = nil, nil
@@ -355,6 +362,7 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 	pause = pause*3/4 + rand.N(pause/2)
 	p.failures++
 	p.notUntil = now.Add(pause)
+	p.stuck = p.wanted != nil
 	s.cfg.Logger.Warn("pull was not completed", "node", id, "error", err, "again_in", pause)
 }
 
