@@ -50,8 +50,10 @@ type Config struct {
 	// MaxValue is the size of the largest value in bytes that clients may put; 0 means
 	// DefaultMaxValue.
 	MaxValue int64
-	// DrainTimeout is how long Run waits for requests under way when it is told to end; 0 means
-	// DefaultDrainTimeout.
+	// DrainTimeout is how long Run takes at most to end when it is told to; 0 means
+	// DefaultDrainTimeout. Two seconds of it, or half if that is less, are kept for telling the
+	// other members; the rest is for requests under way. Below 0.6 s it only shortens the wait
+	// for requests.
 	DrainTimeout time.Duration
 	// Version is the release, at most 32 bytes, as other nodes and people are told.
 	Version string

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -142,13 +143,11 @@ func (n *Node) Address() string { return n.address }
 // Name returns the node's name.
 func (n *Node) Name() string { return n.name }
 
-// Run serves until ctx ends, then finishes the requests under way, for Config.DrainTimeout at
-// most, tells the other members that it stops, and returns nil. It returns an error if the
-// node must not or cannot go on: it was removed from the cluster, another live process has its
-// id, or its port is gone. In any case it has given back directory and port when it returns.
-//
-// The order at the end: members choose others for new requests; requests end; writes under way
-// to other members end; members are told; directory and port are given back.
+// Run serves until ctx ends, then ends in good order within Config.DrainTimeout, see shutdown,
+// and returns nil. It returns an error if the node must not or cannot go on: it was removed from
+// the cluster, another live process has its id, or its port is gone. In any case it has given
+// back directory and port when it returns, unless a disk that hangs keeps it from doing so in
+// time; the process should end then.
 func (n *Node) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -167,23 +166,10 @@ func (n *Node) Run(ctx context.Context) error {
 		case err = <-served:
 		}
 	}
-	n.drain()
-	stop()
-	running.Wait()
-	n.membership.Stop()
-	return errors.Join(err, n.close())
-}
-
-// drain ends the requests of clients and of other nodes.
-func (n *Node) drain() {
-	n.membership.SetDraining(true)
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
-	defer cancel()
-	if err := n.server.Shutdown(ctx); err != nil {
-		n.logger.Warn("requests cut off after the drain timeout", "timeout", n.cfg.DrainTimeout)
-		_ = n.server.Close() // it only closes connections
-	}
-	n.coordinator.Close()
+	return errors.Join(err, n.take(n.shutdown(time.Now(), n.cfg.DrainTimeout, func() {
+		stop()
+		running.Wait()
+	})))
 }
 
 // close gives back what open took, as far as it got.
