@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,6 +105,9 @@ func (n *Node) join() (err error) {
 	if errors.Is(err, membership.ErrRemoved) {
 		return removedError(n.cfg.Data)
 	}
+	if errors.Is(err, membership.ErrOtherName) {
+		return fmt.Errorf("%s: %w; start with the --cluster that it had, or with another data directory", n.cfg.Data, err)
+	}
 	return err
 }
 
@@ -187,7 +191,7 @@ func (n *Node) close() error {
 	return errors.Join(errs...)
 }
 
-// banner tells whoever started the node what to do next.
+// banner tells whoever started the node what to do next. All that it shows works at once.
 func (n *Node) banner() {
 	data, err := filepath.Abs(n.cfg.Data)
 	if err != nil {
@@ -196,19 +200,27 @@ func (n *Node) banner() {
 	_, port, _ := net.SplitHostPort(n.address)
 	next, _ := strconv.Atoi(port)
 	options := ""
+	if n.cfg.Bind != defaultBind {
+		options = " --bind " + n.cfg.Bind
+	}
 	if n.cfg.Insecure && !isLoopback(n.cfg.Bind) {
-		options = " --bind " + n.cfg.Bind + " --insecure"
+		options += " --insecure"
 		fmt.Fprintf(n.cfg.Output, "WARNING: --insecure: anybody who reaches %s can read and write everything.\n", n.address)
 	}
 	if n.cfg.Cluster != DefaultCluster {
 		options += " --cluster " + n.cfg.Cluster
 	}
+	joining, try := "", fmt.Sprintf("http://%s/foo", n.address)
+	if !n.membership.Snapshot().Joined() {
+		joining = fmt.Sprintf("  joining    %s; until then only ?w=1 and ?r=1 are served\n", strings.Join(n.cfg.Join, ","))
+		try = fmt.Sprintf(`"http://%s/foo?w=1"`, n.address)
+	}
 	fmt.Fprintf(n.cfg.Output, `snakes %s: node %s of cluster %s
   data       %s
-  try        curl -X PUT -d "some value" http://%s/foo
+%s  try        curl -X PUT -d "some value" %s
   members    http://%s/-/members
   next node  snakes -p %d -d data%d%s --join %s
-`, n.cfg.Version, n.name, n.cfg.Cluster, data, n.address, n.address, next+1, next+1, options, n.address)
+`, n.cfg.Version, n.name, n.cfg.Cluster, data, joining, try, n.address, next+1, next+1, options, n.address)
 }
 
 // hello is how this node introduces itself to others now.
