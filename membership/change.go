@@ -18,7 +18,8 @@ const changeTimeout = 5 * time.Second
 // most. With force it goes on without a majority, which is for operators who know that the
 // others are gone for ever: if they are not, they still count quorums in the old roster.
 //
-// Errors: ErrUnknownMember, ErrMemberAlive, *AmbiguousError, ErrNoMajority.
+// Errors: ErrUnknownMember, ErrMemberAlive, *AmbiguousError, ErrNoMajority, with ErrMinority if it
+// was not even tried.
 func (m *Membership) Forget(ctx context.Context, nameOrID string, force bool) error {
 	target, err := m.find(nameOrID)
 	if err != nil {
@@ -68,7 +69,7 @@ func (m *Membership) find(nameOrID string) (Member, error) {
 func (m *Membership) change(ctx context.Context, want func(roster.Roster) (roster.Change, bool)) error {
 	s := m.Snapshot()
 	if !s.Joined() {
-		return fmt.Errorf("%w: this node is still joining", ErrNoMajority)
+		return fmt.Errorf("%w: %w: this node is still joining", ErrNoMajority, ErrMinority)
 	}
 	reachable := 0
 	for _, member := range s.Members {
@@ -77,7 +78,7 @@ func (m *Membership) change(ctx context.Context, want func(roster.Roster) (roste
 		}
 	}
 	if reachable <= s.Known()/2 {
-		return fmt.Errorf("%w: %d of %d are live", ErrNoMajority, reachable, s.Known())
+		return fmt.Errorf("%w: %w: %d of %d", ErrNoMajority, ErrMinority, reachable, s.Known())
 	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()

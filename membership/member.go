@@ -83,6 +83,9 @@ var (
 	// ErrNoMajority is returned by changes of the roster that a majority did not accept in
 	// time. The change may still take effect later.
 	ErrNoMajority = errors.New("no majority of the members accepted the change")
+	// ErrMinority comes with ErrNoMajority if too few members are live to ask at all. Nothing was
+	// changed.
+	ErrMinority = errors.New("too few members are live")
 	// ErrRemoved is returned to, and about, a node that has left or was forgotten.
 	ErrRemoved = errors.New("node was removed from the cluster")
 	// ErrOtherCluster is returned to, and about, a node of another cluster.

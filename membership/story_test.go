@@ -302,8 +302,8 @@ func TestForgetShrinksTheRosterByAMajority(t *testing.T) {
 	await(t, "2: a=alive c=alive", a, c)
 	c.kill()
 	await(t, "2: a=alive c=failed", a)
-	if err := a.Forget(t.Context(), c.id, false); !errors.Is(err, membership.ErrNoMajority) {
-		t.Errorf("forget without a majority: got %v, want ErrNoMajority", err)
+	if err := a.Forget(t.Context(), c.id, false); !errors.Is(err, membership.ErrNoMajority) || !errors.Is(err, membership.ErrMinority) {
+		t.Errorf("forget without a majority: got %v, want ErrNoMajority and ErrMinority", err)
 	}
 	if err := a.Forget(t.Context(), c.id, true); err != nil {
 		t.Errorf("forced: %v", err)

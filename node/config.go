@@ -26,12 +26,18 @@ const (
 	DefaultDrainTimeout = 10 * time.Second
 )
 
+// defaultBind is the address that a node listens on if nobody says otherwise.
+const defaultBind = "127.0.0.1"
+
+// resolveTime is how long the system may take to resolve the advertised host.
+const resolveTime = 5 * time.Second
+
 // Config says what one node is to be. It is passed by value.
 type Config struct {
 	// Port is the TCP and UDP port, 0 to 65535; 0 picks a free one.
 	Port int
-	// Bind is the address to listen on, an IP address or a host name; empty means 127.0.0.1.
-	// Anything but a loopback address needs Insecure.
+	// Bind is the address to listen on, an IP address, in brackets or not, or "localhost"; empty
+	// means 127.0.0.1. Anything but a loopback address needs Insecure.
 	Bind string
 	// Advertise is HOST or HOST:PORT, the address that others use; empty means the bound one,
 	// or for a node that listens on all addresses the one on the route to the first seed.
@@ -50,8 +56,10 @@ type Config struct {
 	// MaxValue is the size of the largest value in bytes that clients may put; 0 means
 	// DefaultMaxValue.
 	MaxValue int64
-	// DrainTimeout is how long Run waits for requests under way when it is told to end; 0 means
-	// DefaultDrainTimeout.
+	// DrainTimeout is how long Run takes at most to end when it is told to; 0 means
+	// DefaultDrainTimeout. Two seconds of it, or half if that is less, are kept for telling the
+	// other members; the rest is for requests under way. Below 0.6 s it only shortens the wait
+	// for requests.
 	DrainTimeout time.Duration
 	// Version is the release, at most 32 bytes, as other nodes and people are told.
 	Version string
@@ -99,32 +107,74 @@ func (c Config) Validate() error {
 	if len(c.Version) > 32 {
 		wrong("version %q is longer than 32 bytes", c.Version)
 	}
-	if strings.ContainsAny(c.Bind, "[]/ ") {
-		wrong("bind address %q is not an IP address or a host name", c.Bind)
-	} else if !isLoopback(c.Bind) && !c.Insecure {
-		wrong("%s", c.exposed())
+	problems = append(problems, c.addressProblems()...)
+	if problems == nil {
+		return nil
+	}
+	return &UsageError{Problems: problems}
+}
+
+// addressProblems returns what is wrong with the addresses of c, each and together.
+func (c Config) addressProblems() (problems []string) {
+	wrong := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if _, err := netip.ParseAddr(c.Bind); err != nil && !strings.EqualFold(c.Bind, "localhost") {
+		hint := ""
+		if at, err := netip.ParseAddrPort(c.Bind); err == nil {
+			hint = fmt.Sprintf("; for that port: --bind %s --port %d", at.Addr(), at.Port())
+		}
+		wrong("bind address %q is not an IP address%s", c.Bind, hint)
 	}
 	if c.Advertise != "" {
-		if _, err := parseAddress(c.Advertise, DefaultPort); err != nil {
+		address, err := parseAddress(c.Advertise, DefaultPort)
+		host, _, _ := net.SplitHostPort(address)
+		if ip, ipErr := netip.ParseAddr(host); err != nil {
 			wrong("advertised address %v", err)
+		} else if ipErr == nil && ip.IsUnspecified() {
+			wrong("advertised address %s stands for all addresses of a machine; others need one of them, or a name", host)
 		}
 	}
 	seeds, err := c.seeds()
 	if err != nil {
 		wrong("%v", err)
 	}
-	if host := advertisedHost(c); err == nil && isLoopback(host) {
-		for _, seed := range seeds {
-			if seedHost, _, _ := net.SplitHostPort(seed); isRemote(seedHost) {
-				wrong("others cannot reach this node at %s, and %s is on another machine; add --bind or --advertise with an address that it can reach", host, seed)
-				break
-			}
+	if problems != nil {
+		return problems // what follows compares addresses
+	}
+	for _, seed := range seeds {
+		if problem := c.seedProblem(seed); problem != "" {
+			return []string{problem}
 		}
 	}
-	if problems == nil {
-		return nil
+	if !isLoopback(c.Bind) && !c.Insecure {
+		wrong("%s", c.exposed())
 	}
-	return &UsageError{Problems: problems}
+	return problems
+}
+
+// seedProblem says why this node and the seed cannot talk to each other, if that is sure.
+func (c Config) seedProblem(seed string) string {
+	seedHost, _, _ := net.SplitHostPort(seed)
+	bind, bindErr := netip.ParseAddr(c.Bind)
+	ip, ipErr := netip.ParseAddr(seedHost)
+	bothFamilies := bind.Is6() && bind.IsUnspecified()
+	if bindErr == nil && ipErr == nil && bind.Unmap().Is4() != ip.Unmap().Is4() && !bothFamilies {
+		family, other := "IPv4", defaultBind
+		if ip.Unmap().Is6() {
+			family, other = "IPv6", "::1"
+		}
+		switch {
+		case ip.Unmap().IsLoopback():
+		case family == "IPv4":
+			other = "0.0.0.0 --insecure"
+		default:
+			other = ":: --insecure"
+		}
+		return fmt.Sprintf("the seed %s is %s, which a node that listens on %s does not speak; use --bind %s", seed, family, c.Bind, other)
+	}
+	if host := advertisedHost(c); isLoopback(host) && isRemote(seedHost) {
+		return fmt.Sprintf("others cannot reach this node at %s, and %s is on another machine; add --bind or --advertise with an address that it can reach", host, seed)
+	}
+	return ""
 }
 
 // exposed is what to run instead of listening to the network without protection.
@@ -136,7 +186,10 @@ func (c Config) exposed() string {
 
 func (c Config) withDefaults() Config {
 	if c.Bind == "" {
-		c.Bind = "127.0.0.1"
+		c.Bind = defaultBind
+	}
+	if ip, err := netip.ParseAddr(withoutBrackets(c.Bind)); err == nil {
+		c.Bind = ip.String()
 	}
 	if c.Data == "" {
 		c.Data = DefaultData
@@ -188,11 +241,7 @@ func parseAddress(given string, defaultPort int) (string, error) {
 		}
 		address = strings.TrimSuffix(rest, "/")
 	}
-	bare := address
-	if strings.HasPrefix(bare, "[") && strings.HasSuffix(bare, "]") {
-		bare = bare[1 : len(bare)-1]
-	}
-	if ip, err := netip.ParseAddr(bare); err == nil {
+	if ip, err := netip.ParseAddr(withoutBrackets(address)); err == nil {
 		return net.JoinHostPort(ip.String(), strconv.Itoa(defaultPort)), nil
 	}
 	if !strings.Contains(address, ":") {
@@ -204,6 +253,13 @@ func parseAddress(given string, defaultPort int) (string, error) {
 		return "", wrong
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+func withoutBrackets(host string) string {
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		return host[1 : len(host)-1]
+	}
+	return host
 }
 
 var hostPattern = regexp.MustCompile(`^[0-9A-Za-z.:%_-]{1,249}$`)
@@ -251,7 +307,11 @@ func advertisedHost(c Config) string {
 func (c Config) advertised(ctx context.Context, bound netip.AddrPort, final func(ip string, port int) (net.IP, int, error)) (string, error) {
 	port := strconv.Itoa(int(bound.Port()))
 	if c.Advertise != "" {
-		return parseAddress(c.Advertise, int(bound.Port()))
+		address, err := parseAddress(c.Advertise, int(bound.Port()))
+		if err != nil {
+			return "", err
+		}
+		return address, resolves(ctx, address, net.DefaultResolver.LookupHost)
 	}
 	if !bound.Addr().IsUnspecified() {
 		return bound.String(), nil
@@ -277,6 +337,21 @@ func (c Config) advertised(ctx context.Context, bound netip.AddrPort, final func
 		return "", err
 	}
 	return net.JoinHostPort(ip.String(), port), nil
+}
+
+// resolves returns nil if lookup finds an address for the host in address, HOST:PORT, within
+// resolveTime. Others would look for this node in vain, and it could not tell them why.
+func resolves(ctx context.Context, address string, lookup func(ctx context.Context, host string) ([]string, error)) error {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	defer cancel()
+	if _, err := lookup(ctx, host); err != nil {
+		return fmt.Errorf("the host %s does not resolve: %w", host, err)
+	}
+	return nil
 }
 
 var notInName = regexp.MustCompile(`[^a-z0-9.-]+`)

@@ -54,4 +54,7 @@
 //
 // A handler that panics: 500 and a line in the log, or, in the middle of an answer, an aborted
 // connection.
+//
+// The end must come within the drain timeout, see shutdown: requests, writes, members or a disk
+// that hang then are logged and left behind.
 package node

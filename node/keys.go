@@ -1,7 +1,6 @@
 package node
 
 import (
-	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
@@ -28,6 +27,9 @@ func (a *api) put(w *response, r *http.Request) error {
 	if err := unconditional(r.Header); err != nil {
 		return err
 	}
+	if err := wholeAndPlain(r.Header); err != nil {
+		return err
+	}
 	contentType, err := contentTypeOf(r.Header)
 	if err != nil {
 		return err
@@ -39,7 +41,7 @@ func (a *api) put(w *response, r *http.Request) error {
 	receipt, err := a.Coordinator.Put(r.Context(), key, value, contentType, level)
 	w.receipt(receipt)
 	if err != nil {
-		return fmt.Errorf("put: %w", err)
+		return err // it says by itself what failed
 	}
 	w.version(receipt.Version)
 	w.Header().Set("Content-Length", "0")
@@ -58,7 +60,7 @@ func (a *api) delete(w *response, r *http.Request) error {
 	receipt, err := a.Coordinator.Delete(r.Context(), key, level)
 	w.receipt(receipt)
 	if err != nil {
-		return fmt.Errorf("delete: %w", err)
+		return err // it says by itself what failed
 	}
 	w.version(receipt.Version)
 	w.WriteHeader(http.StatusNoContent)
@@ -75,7 +77,7 @@ func (a *api) get(w *response, r *http.Request) error {
 	record, receipt, err := a.Coordinator.Get(r.Context(), key, level)
 	w.receipt(receipt)
 	if err != nil {
-		return fmt.Errorf("get: %w", err)
+		return err // it says by itself what failed
 	}
 	w.version(record.Version)
 	if matchesETag(r.Header["If-None-Match"], etag(record.Version)) {
@@ -165,6 +167,22 @@ func unconditional(h http.Header) error {
 	for _, name := range []string{"If-Match", "If-None-Match", "If-Unmodified-Since"} {
 		if _, present := h[name]; present {
 			return refuse(errUnsupported, "%s is not supported on writes, which are last update wins. Send the request without it.", name)
+		}
+	}
+	return nil
+}
+
+// wholeAndPlain refuses headers by which the body would not be the value: a part of it, or a
+// coded form that readers would get without being told.
+func wholeAndPlain(h http.Header) error {
+	if _, present := h["Content-Range"]; present { // RFC 9110 section 14.4
+		return refuse(errBadHeader, "A PUT replaces the whole value, so Content-Range makes no sense. Send the whole value without it.")
+	}
+	for _, given := range h["Content-Encoding"] {
+		for coding := range strings.SplitSeq(given, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				return refuse(errUnsupported, "Content-Encoding %q is not kept with a value. Send the value as readers are to get it, or name its form in Content-Type.", shortened(coding))
+			}
 		}
 	}
 	return nil

@@ -46,6 +46,12 @@ var keyRequests = []struct {
 	{request: "PUT /foo", body: "value", header: "If-Match: *", status: 501, code: "unsupported"},
 	{request: "PUT /foo", body: "value", header: "If-None-Match: *", status: 501, code: "unsupported"},
 	{request: "PUT /foo", body: "value", header: "If-Unmodified-Since: x", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "Content-Range: bytes 0-4/9", status: 400, code: "bad-header"},
+	{request: "PUT /foo", body: "value", header: "Content-Encoding: gzip", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "Content-Encoding: identity, br", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "Content-Encoding: identity\r\nContent-Encoding: br", status: 501, code: "unsupported"},
+	{request: "PUT /foo", body: "value", header: "Content-Encoding: Identity", status: 201},
+	{request: "PUT /foo", body: "value", header: "Content-Encoding:", status: 201},
 	{request: "PUT /foo", body: "value", header: "Content-Type: application/x-www-form-urlencoded", status: 201},
 	{request: "PUT /foo", body: "value", header: "Content-Type: nonsense", status: 400, code: "bad-header"},
 	{request: "PUT /foo", body: "value", header: "Content-Type: a/b; c", status: 400, code: "bad-header"},
@@ -118,8 +124,9 @@ func TestKeyRequestsAnswerAsTheContractSays(t *testing.T) {
 				t.Errorf("code: got %q, want %q", code, row.code)
 			}
 			if row.status == 405 {
-				if got, want := got.Header.Get("Allow"), "GET, HEAD, PUT, DELETE"; got != want {
-					t.Errorf("Allow: got %q, want %q", got, want)
+				allow, want := got.Header.Get("Allow"), "GET, HEAD, PUT, DELETE"
+				if allow != want || !strings.Contains(got.text, "This path takes "+want+".") {
+					t.Errorf("got Allow %q and %s, want %q in both", allow, got.text, want)
 				}
 			}
 		})

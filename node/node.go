@@ -9,8 +9,10 @@ import (
 	"net/http"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -104,6 +106,9 @@ func (n *Node) join() (err error) {
 	if errors.Is(err, membership.ErrRemoved) {
 		return removedError(n.cfg.Data)
 	}
+	if errors.Is(err, membership.ErrOtherName) {
+		return fmt.Errorf("%s: %w; start with the --cluster that it had, or with another data directory", n.cfg.Data, err)
+	}
 	return err
 }
 
@@ -155,13 +160,11 @@ func (n *Node) Address() string { return n.address }
 // Name returns the node's name.
 func (n *Node) Name() string { return n.name }
 
-// Run serves until ctx ends, then finishes the requests under way, for Config.DrainTimeout at
-// most, tells the other members that it stops, and returns nil. It returns an error if the
-// node must not or cannot go on: it was removed from the cluster, another live process has its
-// id, or its port is gone. In any case it has given back directory and port when it returns.
-//
-// The order at the end: members choose others for new requests; requests end; writes under way
-// to other members end; members are told; directory and port are given back.
+// Run serves until ctx ends, then ends in good order within Config.DrainTimeout, see shutdown,
+// and returns nil. It returns an error if the node must not or cannot go on: it was removed from
+// the cluster, another live process has its id, or its port is gone. In any case it has given
+// back directory and port when it returns, unless a disk that hangs keeps it from doing so in
+// time; the process should end then.
 func (n *Node) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -180,23 +183,10 @@ func (n *Node) Run(ctx context.Context) error {
 		case err = <-served:
 		}
 	}
-	n.drain()
-	stop()
-	running.Wait()
-	n.membership.Stop()
-	return errors.Join(err, n.close())
-}
-
-// drain ends the requests of clients and of other nodes.
-func (n *Node) drain() {
-	n.membership.SetDraining(true)
-	ctx, cancel := context.WithTimeout(context.Background(), n.cfg.DrainTimeout)
-	defer cancel()
-	if err := n.server.Shutdown(ctx); err != nil {
-		n.logger.Warn("requests cut off after the drain timeout", "timeout", n.cfg.DrainTimeout)
-		_ = n.server.Close() // it only closes connections
-	}
-	n.coordinator.Close()
+	return errors.Join(err, n.take(n.shutdown(time.Now(), n.cfg.DrainTimeout, func() {
+		stop()
+		running.Wait()
+	})))
 }
 
 // close gives back what open took, as far as it got.
@@ -214,7 +204,7 @@ func (n *Node) close() error {
 	return errors.Join(errs...)
 }
 
-// banner tells whoever started the node what to do next.
+// banner tells whoever started the node what to do next. All that it shows works at once.
 func (n *Node) banner() {
 	data, err := filepath.Abs(n.cfg.Data)
 	if err != nil {
@@ -223,19 +213,27 @@ func (n *Node) banner() {
 	_, port, _ := net.SplitHostPort(n.address)
 	next, _ := strconv.Atoi(port)
 	options := ""
+	if n.cfg.Bind != defaultBind {
+		options = " --bind " + n.cfg.Bind
+	}
 	if n.cfg.Insecure && !isLoopback(n.cfg.Bind) {
-		options = " --bind " + n.cfg.Bind + " --insecure"
+		options += " --insecure"
 		fmt.Fprintf(n.cfg.Output, "WARNING: --insecure: anybody who reaches %s can read and write everything.\n", n.address)
 	}
 	if n.cfg.Cluster != DefaultCluster {
 		options += " --cluster " + n.cfg.Cluster
 	}
+	joining, try := "", fmt.Sprintf("http://%s/foo", n.address)
+	if !n.membership.Snapshot().Joined() {
+		joining = fmt.Sprintf("  joining    %s; until then only ?w=1 and ?r=1 are served\n", strings.Join(n.cfg.Join, ","))
+		try = fmt.Sprintf(`"http://%s/foo?w=1"`, n.address)
+	}
 	fmt.Fprintf(n.cfg.Output, `snakes %s: node %s of cluster %s
   data       %s
-  try        curl -X PUT -d "some value" http://%s/foo
+%s  try        curl -X PUT -d "some value" %s
   members    http://%s/-/members
   next node  snakes -p %d -d data%d%s --join %s
-`, n.cfg.Version, n.name, n.cfg.Cluster, data, n.address, n.address, next+1, next+1, options, n.address)
+`, n.cfg.Version, n.name, n.cfg.Cluster, data, joining, try, n.address, next+1, next+1, options, n.address)
 }
 
 // hello is how this node introduces itself to others now.

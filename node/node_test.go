@@ -9,9 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/membership"
 )
 
 // running is a node that serves until the test ends.
@@ -163,14 +166,65 @@ func TestOpenSaysWhatIsWrongAndWhatToRun(t *testing.T) {
 		"unreachable":       {Config{Join: []string{"192.0.2.1:9000"}}, "--advertise"},
 		"negative maximum":  {Config{MaxValue: -1}, "-1 bytes"},
 		"advertise no port": {Config{Advertise: "a b"}, `"a b"`},
+		"advertise all":     {Config{Advertise: "0.0.0.0"}, "advertised address 0.0.0.0 stands for all"},
+		"advertise all, v6": {Config{Advertise: "[::]:9000"}, "advertised address :: stands for all"},
+		"bind nonsense":     {Config{Bind: "nonsense"}, `bind address "nonsense" is not an IP address`},
+		"bind with a port":  {Config{Bind: "127.0.0.1:9005"}, "--bind 127.0.0.1 --port 9005"},
+		"bind bad brackets": {Config{Bind: "[127.0.0.1"}, `"[127.0.0.1"`},
+		"local v6 seed":     {Config{Join: []string{"[::1]:9000"}}, "use --bind ::1"},
+		"local v4 seed":     {Config{Bind: "::1", Join: []string{"127.0.0.1"}}, "use --bind 127.0.0.1"},
+		"v6 seed":           {Config{Bind: "0.0.0.0", Insecure: true, Join: []string{"2001:db8::1"}}, "use --bind :: --insecure"},
+		"v4 seed":           {Config{Bind: "2001:db8::2", Insecure: true, Join: []string{"x", "192.0.2.1"}}, "use --bind 0.0.0.0 --insecure"},
 	} {
 		cfg := test.cfg
 		cfg.Data = t.TempDir()
 		_, err := Open(cfg)
 		var usage *UsageError
-		if !errors.As(err, &usage) || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: got %v, want a UsageError with %q", name, err, test.want)
+		if !errors.As(err, &usage) || len(usage.Problems) != 1 || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: got %v, want a UsageError with %q alone", name, err, test.want)
 		}
+	}
+}
+
+func TestAddressesThatFitEachOtherAreTaken(t *testing.T) {
+	for _, cfg := range []Config{
+		{Bind: "[::1]", Join: []string{"[::1]:9000"}},
+		{Bind: "localhost", Join: []string{"[::1]:9000"}},
+		{Bind: "::", Insecure: true, Join: []string{"127.0.0.1:9000", "[::1]:9000"}},
+		{Bind: "[::]", Insecure: true, Join: []string{"192.0.2.1:9000"}, Advertise: "192.0.2.2"},
+		{Bind: "127.0.0.2", Join: []string{"::ffff:127.0.0.1", "seed"}},
+	} {
+		if err := cfg.Validate(); err != nil {
+			t.Errorf("%+v: got %v", cfg, err)
+		}
+	}
+	if got := (Config{Bind: "[::1]"}).withDefaults().Bind; got != "::1" {
+		t.Errorf("bind [::1]: got %q, want ::1", got)
+	}
+}
+
+func TestAdvertisedNameMustResolveBeforeAnythingIsPromised(t *testing.T) {
+	var out strings.Builder
+	// No name ends with a dash and a dot, so that nobody is asked for it.
+	_, err := Open(Config{Data: t.TempDir(), Advertise: "nobody-.", Output: &out})
+	if err == nil || !strings.Contains(err.Error(), "the host nobody-. does not resolve") || out.Len() > 0 {
+		t.Errorf("got %v and banner %q, want an error that names the host and no banner", err, out.String())
+	}
+	hangs := func(ctx context.Context, _ string) ([]string, error) { <-ctx.Done(); return nil, ctx.Err() }
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		if err := resolves(t.Context(), "host:9000", hangs); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != resolveTime {
+			t.Errorf("got %v after %v, want DeadlineExceeded after %v", err, time.Since(start), resolveTime)
+		}
+	})
+}
+
+func TestDataOfAnotherClusterNameIsRefusedPlainly(t *testing.T) {
+	a := run(t, Config{Cluster: "red"})
+	a.stop(t)()
+	_, err := Open(Config{Data: a.cfg.Data, Cluster: "blue"})
+	if !errors.Is(err, membership.ErrOtherName) || !strings.Contains(err.Error(), a.cfg.Data) || !strings.Contains(err.Error(), "red") {
+		t.Errorf("got %v, want ErrOtherName with directory and name", err)
 	}
 }
 
@@ -225,5 +279,29 @@ func TestTheBannerSaysWhatToRunNext(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("banner lacks %q:\n%s", want, out.String())
 		}
+	}
+}
+
+func TestTheBannerPromisesWhatHolds(t *testing.T) {
+	a := run(t, Config{})
+	for _, row := range []struct {
+		name       string
+		cfg        Config
+		want, lack string
+	}{
+		{"joining", Config{Join: []string{"127.0.0.1:1"}}, "  joining    127.0.0.1:1; until then only ?w=1 and ?r=1 are served\n", "/foo\n"},
+		{"joining", Config{Join: []string{"127.0.0.1:1"}}, `/foo?w=1"`, "/foo\n"},
+		{"alone", Config{}, "/foo\n", "joining"},
+		{"v6", Config{Bind: "[::1]"}, "--bind ::1 --join [::1]:", "--insecure"},
+		{"other loopback", Config{Bind: "127.0.0.2"}, "--bind 127.0.0.2 --join 127.0.0.2:", "--insecure"},
+		{"exposed", Config{Bind: "0.0.0.0", Insecure: true, Join: []string{a.Address()}}, "--bind 0.0.0.0 --insecure --join 127.0.0.1:", "/foo\n"},
+	} {
+		var out strings.Builder
+		row.cfg.Output = &out
+		n := run(t, row.cfg)
+		if got := out.String(); !strings.Contains(got, row.want) || strings.Contains(got, row.lack) {
+			t.Errorf("%s: got %q, want %q and not %q", row.name, got, row.want, row.lack)
+		}
+		n.stop(t)()
 	}
 }

@@ -74,6 +74,9 @@ var kinds = []kind{
 		"No member has this name or id. GET /-/members lists them."),
 	row(membership.ErrMemberAlive, "member-alive", 409, "conflict", "Member is alive",
 		"Only a member that is not alive can be forgotten. Stop it first."),
+	row(membership.ErrMinority, "minority", 409, "conflict", "No majority of members",
+		"A majority of the members must accept this change, and fewer are live; nothing was changed. "+
+			"Repeat it when more members are alive, or with ?force=1 if they never will be."),
 	row(membership.ErrNoMajority, "no-majority", 409, "conflict", "No majority of members",
 		"A majority of the members must accept this change and did not in time; it may still take effect. "+
 			"Repeat it when more members are alive, or with ?force=1 if they never will be."),
@@ -172,7 +175,14 @@ func publicCause(err error) string {
 
 func quorumDetail(e *replication.QuorumError) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "This needs %d of %d members; %d are alive and %d took part in time.", e.Need, e.Known, e.Alive, e.Acks)
+	fmt.Fprintf(&b, "This needs %d of %s; ", e.Need, count(e.Known, "member", "members"))
+	fmt.Fprintf(&b, "%s alive", count(e.Alive, "is", "are"))
+	// Whoever was never asked did not fail to take part.
+	asked := e.Alive >= e.Need && e.Written != replication.WrittenNo
+	if asked || e.Acks > 0 {
+		fmt.Fprintf(&b, " and %d took part in time", e.Acks)
+	}
+	b.WriteString(".")
 	switch e.Written {
 	case replication.WrittenNo:
 		b.WriteString(" Nothing was written.")
@@ -182,12 +192,39 @@ func quorumDetail(e *replication.QuorumError) string {
 	if len(e.Receipt.Missing) > 0 {
 		fmt.Fprintf(&b, " Missing: %s.", strings.Join(e.Receipt.Missing, ", "))
 	}
-	if e.Written == "" {
-		b.WriteString(" Try again, or ask for less with ?r=1.")
-	} else {
-		b.WriteString(" Try again, or ask for less with ?w=1.")
+	b.WriteString(" Try again")
+	if level := passingLevel(e); level != "" {
+		parameter := "w"
+		if e.Written == "" {
+			parameter = "r"
+		}
+		fmt.Fprintf(&b, ", or ask for less with ?%s=%s", parameter, level)
 	}
-	return b.String()
+	return b.String() + "."
+}
+
+// count returns "1 one" or "n many".
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// passingLevel returns the highest level below the one that e missed that can be expected to
+// pass now, as it is written in a query; empty if there is none.
+func passingLevel(e *replication.QuorumError) string {
+	reach := e.Alive
+	if reach >= e.Need {
+		reach = e.Acks // not all that look alive do answer
+	}
+	switch {
+	case reach < 1:
+		return ""
+	case reach > 1 && reach == replication.Majority(e.Known):
+		return "quorum"
+	}
+	return strconv.Itoa(reach)
 }
 
 // problem is the body of an error answer, RFC 9457.

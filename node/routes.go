@@ -68,7 +68,7 @@ func (a *api) notFound(w *response, r *http.Request) error {
 func (a *api) methodNotAllowed(w *response, r *http.Request) error {
 	allow := a.allowed(r)
 	w.Header().Set("Allow", allow)
-	return refuse(errMethod, "Here go %s.", allow)
+	return refuse(errMethod, "This path takes %s.", allow)
 }
 
 // allowed returns the methods that are routed for the path of r, for an Allow header.

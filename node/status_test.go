@@ -132,7 +132,8 @@ func TestForgetTellsWhyItRefuses(t *testing.T) {
 		{"node%2dc", membership.ErrUnknownMember, 404, "not-found", "node%2dc false", ""},
 		{"..", membership.ErrUnknownMember, 404, "not-found", ".. false", ""},
 		{"node-b", membership.ErrMemberAlive, 409, "conflict", "node-b false", ""},
-		{"node-c", membership.ErrNoMajority, 409, "conflict", "node-c false", "?force=1"},
+		{"node-c", membership.ErrNoMajority, 409, "conflict", "node-c false", "may still take effect. Repeat it when more members are alive, or with ?force=1"},
+		{"node-c", errors.Join(membership.ErrNoMajority, membership.ErrMinority), 409, "conflict", "node-c false", "nothing was changed. Repeat it when more members are alive, or with ?force=1"},
 		{"twins", &membership.AmbiguousError{Name: "twins", IDs: []string{idB, idC}}, 409, "conflict", "twins false", idB + ", " + idC},
 	} {
 		got, fails = "", row.fails

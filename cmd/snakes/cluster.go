@@ -44,7 +44,7 @@ func (r *remote) inspect() *cobra.Command {
 	})
 }
 
-// inspectionTable returns found for people. An asterisk marks the members that have the winner.
+// inspectionTable returns found for people.
 func inspectionTable(found client.Inspection) []byte {
 	var b bytes.Buffer
 	winner := found.Winner
@@ -65,16 +65,16 @@ func inspectionTable(found client.Inspection) []byte {
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
-	row("NAME", "STATE", "VERSION", "SIZE", "CHECKSUM", "ID", "ERROR")
+	row("NAME", "STATE", "WINS", "VERSION", "SIZE", "CHECKSUM", "ID", "ERROR")
 	for _, replica := range found.Replicas {
-		name, size := replica.Name, ""
+		wins, size := "", ""
 		if found.Winner != "" && replica.Version == found.Winner {
-			name += "*"
+			wins = "yes"
 		}
 		if replica.State == "present" {
 			size = fmt.Sprint(replica.Size)
 		}
-		row(name, replica.State, replica.Version, size, replica.Checksum, replica.ID, replica.Error)
+		row(replica.Name, replica.State, wins, replica.Version, size, replica.Checksum, replica.ID, replica.Error)
 	}
 	_ = t.Flush() // a buffer takes everything
 	return b.Bytes()

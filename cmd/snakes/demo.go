@@ -41,6 +41,7 @@ func (d *demo) command() *cobra.Command {
 		Long: `Runs several nodes in one process, on --port and the next ones, or on free ports if any of them is taken.
 Their data are temporary and removed at the end, at SIGTERM or Ctrl-C.`,
 		Args:                  arguments(""),
+		Annotations:           asksNobody,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := noClientFlags(cmd); err != nil {
@@ -174,10 +175,14 @@ func gather(ctx context.Context, addresses []string) error {
 func (d *demo) guide(dir string, addresses []string) string {
 	var b strings.Builder
 	last := len(addresses) - 1
-	fmt.Fprintf(&b, "%d nodes are running, with data in %s until Ctrl-C. They are what these commands start:\n\n", len(addresses), dir)
+	running, they := fmt.Sprintf("%d nodes are running", len(addresses)), "They are what these commands start"
+	if len(addresses) == 1 {
+		running, they = "1 node is running", "It is what this command starts"
+	}
+	fmt.Fprintf(&b, "%s, with data in %s until Ctrl-C. %s:\n\n", running, dir, they)
 	for i, address := range addresses {
 		_, port, _ := net.SplitHostPort(address) // it is one that a node listens on
-		fmt.Fprintf(&b, "  snakes -p %s -d data%d", port, i+1)
+		fmt.Fprintf(&b, "  snakes -p %s -d data%s", port, port)
 		if i > 0 {
 			fmt.Fprintf(&b, " --join %s", addresses[i-1])
 		}

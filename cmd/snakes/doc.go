@@ -7,7 +7,7 @@
 //	snakes delete KEY [-w LEVEL]                        delete the value, if there is one
 //	snakes members                                      who is in the cluster
 //	snakes inspect KEY                                  what each member has for the key
-//	snakes version                                      the release and what it was built from
+//	snakes version | --version                          the release and what it was built from
 //
 // It leaves what a node is to package node and what a request is to package node/client. What it owns: flags, the
 // environment, signals, what is printed where, and exit codes.
@@ -15,7 +15,8 @@
 // # A node
 //
 // A flag beats the environment (SNAKES_ and the flag's name in upper case, with _ for -), which beats the default; an
-// empty variable counts as none. There is no configuration file. Kubernetes sets SNAKES_PORT to tcp://... for a service
+// empty variable counts as none, but an empty flag is refused: an unset variable of a shell must not pass for the
+// default. There is no configuration file. Kubernetes sets SNAKES_PORT to tcp://... for a service
 // called snakes; that is ignored with one line in the log, and any other value that makes no sense ends the command.
 //
 // # Client commands

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -81,6 +82,46 @@ func (s *byteSize) Set(text string) error {
 	return errors.New("must be a number of bytes from 1 on, like 1048576, 512KiB, 1MiB or 10MB")
 }
 
+// flagProblem returns what is wrong with a flag on the command line.
+func flagProblem(err error) string {
+	e, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("--%s %q %s", e.GetFlag().Name, e.GetValue(), valueProblem(e.GetFlag(), e.GetValue(), e.Unwrap()))
+}
+
+// valueProblem goes on after a flag and its value, and says why that value is none: err if it is of our own kinds of
+// flags, else words for what Go's parsers say.
+func valueProblem(flag *pflag.Flag, value string, err error) string {
+	switch flag.Value.Type() {
+	case "int":
+		if errors.Is(err, strconv.ErrRange) {
+			return "is too large a number"
+		}
+		return "is not a number"
+	case "bool":
+		return "is neither true nor false"
+	case "duration":
+		if _, err := strconv.ParseUint(value, 10, 64); err == nil {
+			return fmt.Sprintf("is not a duration; write %ss", value)
+		}
+		return "is not a duration; write 500ms or 10s"
+	}
+	return err.Error()
+}
+
+// noEmptyFlags refuses flags that were given no text, which an unset variable of a shell does. They must not pass for
+// the default.
+func noEmptyFlags(cmd *cobra.Command) (err error) {
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if flag.Changed && flag.Value.Type() == "string" && flag.Value.String() == "" {
+			err = misused(cmd, "--%s is empty; leave it out if the default is meant", flag.Name)
+		}
+	})
+	return err
+}
+
 // variable returns the name of the environment variable that stands for a flag.
 func variable(flag *pflag.Flag) string {
 	return "SNAKES_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
@@ -99,10 +140,7 @@ func fromEnvironment(flags *pflag.FlagSet, getenv func(string) string, ignore fu
 		}
 		used = append(used, name)
 		if err := flag.Value.Set(value); err != nil {
-			if e, ok := errors.AsType[*strconv.NumError](err); ok {
-				err = e.Err // the rest of it is the name of a Go function
-			}
-			errs = append(errs, fmt.Errorf("the environment has %s=%q: %w", name, value, err))
+			errs = append(errs, fmt.Errorf("%s=%q in the environment %s", name, value, valueProblem(flag, value, err)))
 		}
 	})
 	if err := errors.Join(errs...); err != nil {

@@ -33,12 +33,15 @@ type program struct {
 // run does what the arguments say until ctx ends, and returns the exit code.
 func (p program) run(ctx context.Context) int {
 	remote := newRemote(p)
+	version := remote.version()
 	root := newServer(p).command()
 	remote.addFlags(root.PersistentFlags())
 	root.AddCommand(
 		remote.get(), remote.put(), remote.delete(), remote.members(), remote.inspect(),
-		newDemo(p).command(), remote.version(),
+		newDemo(p).command(), version,
 	)
+	versionFlag(root, version)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return noEmptyFlags(cmd) }
 	root.SetUsageTemplate(usageTemplate)
 	root.SetFlagErrorFunc(flagError)
 	root.SetArgs(append([]string{}, p.args...)) // nil would mean those of the process
@@ -75,7 +78,7 @@ func misused(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...), fmt.Sprintf("Run '%s --help' for what it takes.", cmd.CommandPath())}
 }
 
-func flagError(cmd *cobra.Command, err error) error { return misused(cmd, "%v", err) }
+func flagError(cmd *cobra.Command, err error) error { return misused(cmd, "%s", flagProblem(err)) }
 
 // errInterrupted is what a client command ends with on SIGTERM or Ctrl-C.
 var errInterrupted = errors.New("interrupted")
@@ -112,6 +115,9 @@ func isA[E error](err error) bool {
 	return ok
 }
 
+// asksNobody marks commands to which the flags of the commands that ask a node do not apply.
+var asksNobody = map[string]string{"asks": "nobody"}
+
 // usageTemplate is cobra's own with the flags of the root command told apart: those of a node, which are no other
 // command's, and those of all client commands.
 const usageTemplate = `Usage:
@@ -146,7 +152,7 @@ Flags of the commands that ask a node:
 Flags:
 {{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}
 {{- end}}
-{{- if .HasAvailableInheritedFlags}}
+{{- if and .HasAvailableInheritedFlags (ne (index .Annotations "asks") "nobody")}}
 
 Flags of the commands that ask a node:
 {{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}

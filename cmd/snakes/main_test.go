@@ -167,6 +167,28 @@ func TestTimeoutIsNoAnswer(t *testing.T) {
 	}
 }
 
+func TestWriteWithoutAnAnswerMayHaveBeenDone(t *testing.T) {
+	release := make(chan struct{})
+	silent := fake(t, func(http.ResponseWriter, *http.Request) { <-release })
+	t.Cleanup(func() { close(release) })
+	for _, test := range []struct {
+		args []string
+		url  string
+		done bool
+	}{
+		{[]string{"put", "foo", "bar"}, silent, true},
+		{[]string{"delete", "foo"}, silent, true},
+		{[]string{"put", "foo", "bar"}, "http://127.0.0.1:1", false},
+		{[]string{"put", "foo", "bar"}, silent + ",http://127.0.0.1:1", true},
+		{[]string{"get", "foo"}, silent, false},
+	} {
+		got := runHere(t.Context(), nil, append(test.args, "--server", test.url, "--timeout", "50ms")...)
+		if got.code != 5 || strings.Contains(got.stderr, "may have done it") != test.done {
+			t.Errorf("%v at %s: got %+v, want exit code 5 and that it may have been done: %v", test.args, test.url, got, test.done)
+		}
+	}
+}
+
 func TestTimeoutOfZeroWaitsForTheAnswer(t *testing.T) {
 	url := fake(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "bar") })
 	if got := runHere(t.Context(), nil, "get", "foo", "--server", url, "--timeout", "0"); got != (result{stdout: "bar"}) {

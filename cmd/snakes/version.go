@@ -69,6 +69,8 @@ func (b build) String() string {
 func (r *remote) version() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the release and what it was built from", Args: arguments(""),
+		Long:                  "Prints the release and what it was built from; with -o json, as JSON.",
+		Annotations:           asksNobody,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := noClientFlags(cmd, "output"); err != nil {
@@ -83,5 +85,17 @@ func (r *remote) version() *cobra.Command {
 			}
 			return r.write(append(text, '\n'))
 		},
+	}
+}
+
+// versionFlag lets root with --version do what the command version does.
+func versionFlag(root, version *cobra.Command) {
+	wanted := root.Flags().Bool("version", false, "what the command version does")
+	run := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if *wanted {
+			return version.RunE(cmd, args)
+		}
+		return run(cmd, args)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
@@ -120,9 +121,13 @@ type answer struct {
 func (c *Client) do(ctx context.Context, q request) (answer, error) {
 	first := int(c.first.Load())
 	var causes []error
+	var connected atomic.Bool // so that q may have arrived somewhere
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
 	for i := range c.servers {
 		k := (first + i) % len(c.servers)
-		response, err := c.send(ctx, c.servers[k], q)
+		response, err := c.send(traced, c.servers[k], q)
 		if err == nil {
 			c.first.Store(int32(k))
 			return c.read(response, q.want)
@@ -134,6 +139,9 @@ func (c *Client) do(ctx context.Context, q request) (answer, error) {
 			}
 			break
 		}
+	}
+	if q.method != http.MethodGet && connected.Load() {
+		return answer{}, fmt.Errorf("%w, but one may have done it: %w", ErrUnreachable, errors.Join(causes...))
 	}
 	return answer{}, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(causes...))
 }

@@ -27,7 +27,7 @@ var (
 	ErrNotReady = errors.New("not ready")
 	// ErrDiskFull: the node's disk has no room. It may still read and delete.
 	ErrDiskFull = errors.New("disk full")
-	// ErrUnreachable: no server gave an answer. A write may have been done.
+	// ErrUnreachable: no server gave an answer. A write may have been done; if so, the text says it.
 	ErrUnreachable = errors.New("no server answered")
 	// ErrNotSnakes: the answer is none that a node of snakes gives.
 	ErrNotSnakes = errors.New("the answer is not from a snakes node")
