@@ -93,13 +93,8 @@ type Syncer struct {
 // source is what is known of a peer as a source of records.
 type source struct {
 	heard time.Time // last
-	// news is what the peer had seen at newsAt, the first time that it was heard since news was
-	// looked at; nil once it is. Later ones must not replace it: while a pull from another peer
-	// goes on for long, what is missing here would always seem to be new.
-	news   *seen.Set
-	newsAt time.Time
 	// wanted is what it had seen at wantedAt, some of which was missing here when it was
-	// looked at last; nil if there is nothing of that kind.
+	// compared last; nil if there is nothing of that kind.
 	wanted   *seen.Set
 	wantedAt time.Time
 	// pulled is what this node is known to have pulled from it.
@@ -163,17 +158,23 @@ func NewSyncer(cfg SyncConfig) (*Syncer, error) {
 // Heard tells what a peer has seen: MonitorConfig.Heard. theirs must not be changed any more.
 // It does not block.
 func (s *Syncer) Heard(id string, theirs *seen.Set) {
-	now := time.Now()
+	member, _ := s.cfg.Members.View().Member(id)
+	mine, now := s.cfg.Replica.seen(), time.Now()
 	s.mu.Lock()
 	p := s.source(id)
-	if now.Sub(p.heard) > back {
+	p.compare(mine)
+	switch {
+	case !member.Synced:
+		p.wanted = nil // its set says nothing of what it has
+	case now.Sub(p.heard) > back:
 		// It is new, or back, or this node is: what is missing is not on its way here.
 		p.wanted, p.wantedAt = theirs, now.Add(-s.cfg.Grace)
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
-	} else if p.news == nil {
-		p.news, p.newsAt = theirs, now
+	case p.wanted == nil:
+		p.wanted, p.wantedAt = theirs, now
 	}
 	p.heard = now
+	p.compare(mine)
 	s.mu.Unlock()
 	select {
 	case s.wake <- struct{}{}:
@@ -285,7 +286,7 @@ func (s *Syncer) next() string {
 	for i := range view.Members {
 		m := view.Members[(first+i)%len(view.Members)]
 		if m.ID == view.Self || !m.Live || !m.Synced {
-			continue // one that is not synced answers no pull, and its set says nothing of what it has
+			continue // one that is not synced answers no pull
 		}
 		p := s.source(m.ID)
 		p.compare(mine)
@@ -300,26 +301,19 @@ func (s *Syncer) next() string {
 	return next
 }
 
-// compare looks whether what the peer has seen is here, in mine. Writes that were just made are
+// compare looks whether what the peer had seen is here, in mine. Writes that were just made are
 // on their way from their coordinator to both nodes, and must not be pulled just because the
-// peer was quicker: so a set that the peer told is kept until all of it has arrived, and what
-// is still missing of it after the grace time is not going to arrive by itself.
+// peer was quicker: so the first set with something new that the peer tells is kept until all
+// of it has arrived, and what is still missing of it after the grace time is not going to
+// arrive by itself.
 func (p *source) compare(mine *seen.Set) {
-	for {
-		if p.wanted != nil {
-			if p.wanted.Missing(mine) > 0 {
-				return
-			}
-			p.remember(p.wanted) // the empty pull
-			p.wanted = nil
-			if p.stuck {
-				p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
-			}
-		}
-		if p.news == nil {
-			return
-		}
-		p.wanted, p.wantedAt, p.news = p.news, p.newsAt, nil
+	if p.wanted == nil || p.wanted.Missing(mine) > 0 {
+		return
+	}
+	p.remember(p.wanted) // the empty pull
+	p.wanted = nil
+	if p.stuck {
+		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
 	}
 }
 
@@ -347,9 +341,9 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 		p.remember(snapshot)
 		p.complete = true
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
-		// What was heard before the pull says no more than the pull did. A peer that has less
-		// now than it told before would else be asked again and again.
-		p.wanted, p.news = nil, nil
+		// What was heard before says no more than the pull did. A peer that has less now than it
+		// told before would else be asked again and again.
+		p.wanted = nil
 		s.stats.Complete++
 		return
 	}
