@@ -151,7 +151,7 @@ func dumbOutlook(q quorum, of func(id string) verdict) outlook {
 			live, acks := 0, 0
 			for _, id := range roster {
 				for _, m := range q.view.Members {
-					bad := of(id) == failed || of(id) == silent
+					bad := of(id) == failed || of(id) == silent || of(id) == unasked && !q.read
 					if m.ID == id && m.Live && !bad && (m.Synced || !q.read) {
 						live++
 					}
