@@ -66,6 +66,10 @@ func (a *api) notFound(w *response, r *http.Request) error {
 }
 
 func (a *api) methodNotAllowed(w *response, r *http.Request) error {
+	if rawPath(r) == "/" && (r.Method == http.MethodPut || r.Method == http.MethodDelete) {
+		_, err := rawKey(r, "/") // a key was meant, and forgotten
+		return err
+	}
 	allow := a.allowed(r)
 	w.Header().Set("Allow", allow)
 	return refuse(errMethod, "This path takes %s.", allow)
