@@ -61,6 +61,8 @@
 //     log and records tell. The smaller set makes the node fetch again what it may have had.
 //   - Full disk: values are refused with ErrDiskFull and nothing is changed; deletes, seen dots,
 //     united sets and state go on from the reserve. The next value that finds room ends it.
+//     With the reserve used up, Open, Close, reads and Begin still go on, and so do seen dots
+//     as long as the log has room for them.
 //   - Any other error of a write, rename or sync, and every error of a sync: latched. Reads go
 //     on. A sync is never tried again, since the second one may succeed without having
 //     written anything. Being out of file handles is not an error of the disk.

@@ -27,6 +27,9 @@ import (
 // and the snapshot says so too. That makes reading simple as well: every entry whose checksum
 // holds is taken, wherever it is, and torn ones are skipped. An entry is written only after
 // the record it tells of is durable, so it is true however it got to the disk.
+//
+// While the disk has no room for a snapshot, it is put off, by Open and Close too: filling goes
+// on behind the last entry that the snapshot lacks, and never over one of those.
 const (
 	snapshotFile = "seen"
 	logFile      = "seen.log"
@@ -118,9 +121,12 @@ type seenLog struct {
 	capacity int // in entries
 	file     file
 	commits  group
-	// used is how many entries hold what the snapshot does not. Written by who runs commits, or
-	// runs alone there.
+	// used is how many entries from the front must not be overwritten: behind them is none that
+	// the snapshot lacks. Written by who runs commits, or runs alone there.
 	used atomic.Int64
+	late bool // a snapshot was put off, and that was logged; guarded like used
+	// kept is what the used entries held when they were read, until start.
+	kept []byte
 
 	mu      sync.Mutex // guards the fields below
 	durable history    // what is told: all of it would survive a power cut
@@ -142,8 +148,25 @@ func readSeenLog(v *volume, capacity int) (*seenLog, error) {
 	if torn > 0 {
 		v.logger.Info("seen log has torn entries, as a crash leaves them", "entries", torn)
 	}
+	snapshot := l.durable.clone()
 	l.durable.noteAll(versions)
+	l.kept = log[:entrySize*snapshot.unsaved(log, l.durable.own)]
+	l.used.Store(int64(len(l.kept) / entrySize))
 	return l, nil
+}
+
+// unsaved returns how many entries from the front of log must be kept, as h, the snapshot,
+// lacks something of the last of them. own are the origins that snapshot and log know of.
+func (h *history) unsaved(log []byte, own map[uint64]bool) int {
+	kept, at := 0, 0
+	withOwn := history{seen: h.seen, own: own, floor: h.floor}
+	for entry := range slices.Chunk(log, entrySize) {
+		at++
+		if v, ok := parseEntry(entry); ok && !(v.Counter == 0 && h.own[v.Origin] || v.Counter > 0 && withOwn.holds(v)) {
+			kept = at
+		}
+	}
+	return kept
 }
 
 // readSnapshot reads the snapshot. A damaged one is set aside: the set is then smaller than it
@@ -167,7 +190,8 @@ func (l *seenLog) readSnapshot() error {
 	}
 	l.volume.logger.Error("seen set is damaged, going on with what records and log tell",
 		"error", err, "kept", snapshotFile+".damaged")
-	if err := l.volume.fs.Rename(snapshotFile, snapshotFile+".damaged"); err != nil {
+	err = l.volume.fs.Rename(snapshotFile, snapshotFile+".damaged")
+	if err != nil && !isFull(err) { // with no room for the name, it stays until there is a new one
 		return fmt.Errorf("set damaged seen set aside: %w", err)
 	}
 	return nil
@@ -177,16 +201,21 @@ func (l *seenLog) readSnapshot() error {
 func parseLog(log []byte) (versions []version.Version, torn int) {
 	blank := make([]byte, entrySize)
 	for entry := range slices.Chunk(log, entrySize) {
-		v, err := version.Decode(entry)
-		switch {
-		case len(entry) == entrySize && err == nil && v.Origin > 0 &&
-			crc32.Checksum(entry[:version.Size], castagnoli) == binary.BigEndian.Uint32(entry[version.Size:]):
+		if v, ok := parseEntry(entry); ok {
 			versions = append(versions, v)
-		case !bytes.Equal(entry, blank[:len(entry)]):
+		} else if !bytes.Equal(entry, blank[:len(entry)]) {
 			torn++
 		}
 	}
 	return versions, torn
+}
+
+// parseEntry returns the version in an entry of a log, and whether it is a whole one.
+func parseEntry(entry []byte) (version.Version, bool) {
+	v, err := version.Decode(entry)
+	ok := len(entry) == entrySize && err == nil && v.Origin > 0 &&
+		crc32.Checksum(entry[:version.Size], castagnoli) == binary.BigEndian.Uint32(entry[version.Size:])
+	return v, ok
 }
 
 func encodeLog(versions []version.Version) []byte {
@@ -201,22 +230,30 @@ func encodeLog(versions []version.Version) []byte {
 
 // start adds the versions of records that were found on disk and makes everything durable.
 // What is in the files may have been written by a process that died before it synced them, so
-// a snapshot is written in any case.
+// a snapshot is written in any case; without room for it, the log is written again instead.
 func (l *seenLog) start(found []version.Version) error {
-	l.durable.noteAll(found)
-	if err := l.save(&l.durable); err != nil {
-		return fmt.Errorf("seen set: %w", err)
+	next := l.durable.clone()
+	next.noteAll(found)
+	unsaved := l.adopt(next)
+	if unsaved != nil && !errors.Is(unsaved, replication.ErrDiskFull) {
+		return unsaved
 	}
 	size := int64(l.capacity) * entrySize
 	f, err := l.volume.fs.OpenFile(logFile, readWrite)
 	if err == nil {
 		if info, err := f.Stat(); err == nil && info.Size() == size {
 			l.file = f
+			if unsaved != nil {
+				return l.resume(found, next.floor)
+			}
 			return nil
 		}
 		closeRead(f)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("seen log: %w", err)
+	}
+	if unsaved != nil { // the log that is there must not be replaced
+		return unsaved
 	}
 	// Synced in full: from here on a sync of an entry has no length or place to write.
 	if err := l.volume.replace(topDir, logFile, "log", make([]byte, size)); err != nil {
@@ -228,11 +265,52 @@ func (l *seenLog) start(found []version.Version) error {
 	return nil
 }
 
-// save makes h the snapshot, durably. It is small and may use the reserve.
+// resume goes on filling the log where it was left. The entries that the snapshot lacks are
+// written once more, each over itself, as a sync alone does not help after one that failed.
+//
+// Of the versions found, those with no room in the log are not told. Their records are durable
+// and will be found again; until then the clock must start above them all the same.
+func (l *seenLog) resume(found []version.Version, floor version.Timestamp) error {
+	found = found[:min(len(found), int(max(0, l.limit()-l.used.Load())))]
+	if log := append(l.kept, encodeLog(found)...); len(log) > 0 {
+		if err := l.write(log, 0); err != nil {
+			closeRead(l.file)
+			return err
+		}
+	}
+	l.kept = nil
+	l.used.Add(int64(len(found)))
+	l.durable.noteAll(found)
+	l.durable.floor = floor
+	return nil
+}
+
+// write writes entries into the log, durably.
+func (l *seenLog) write(entries []byte, offset int64) error {
+	if _, err := l.file.WriteAt(entries, offset); err != nil {
+		return l.volume.latch(fmt.Errorf("write %s: %w", logFile, err))
+	}
+	if err := l.file.Sync(); err != nil {
+		return l.volume.latch(fmt.Errorf("sync %s: %w", logFile, err))
+	}
+	return nil
+}
+
+// save makes h the snapshot, durably. It is small and may use the reserve. Nobody else runs
+// commits.
 func (l *seenLog) save(h *history) error {
-	return l.volume.attempt(true, func() error {
+	err := l.volume.attempt(true, func() error {
 		return l.volume.replace(topDir, snapshotFile, "seen", seal("seen", h.encode()))
 	})
+	if err == nil {
+		l.late = false
+		return nil
+	}
+	if errors.Is(err, replication.ErrDiskFull) && !l.late {
+		l.late = true
+		l.volume.logger.Warn("no room for a snapshot of the seen set, its log is kept instead", "error", err)
+	}
+	return fmt.Errorf("seen set: %w", err)
 }
 
 // limit is how many entries may be used before a snapshot is due. The quarter above it is for
@@ -294,11 +372,8 @@ func (l *seenLog) commit() error {
 	if len(batch) == 0 {
 		return nil
 	}
-	if _, err := l.file.WriteAt(encodeLog(batch), used*entrySize); err != nil {
-		return l.volume.latch(fmt.Errorf("write %s: %w", logFile, err))
-	}
-	if err := l.file.Sync(); err != nil {
-		return l.volume.latch(fmt.Errorf("sync %s: %w", logFile, err))
+	if err := l.write(encodeLog(batch), used*entrySize); err != nil {
+		return err
 	}
 	l.used.Add(int64(len(batch)))
 	l.mu.Lock()
@@ -345,7 +420,8 @@ func (l *seenLog) begin(origin uint64) (version.Timestamp, error) {
 	if origin == 0 {
 		return version.Timestamp{}, errors.New("origin 0 names no process")
 	}
-	if err := l.room(); err != nil {
+	// One entry may go into the last quarter: without it, a node could not even be started.
+	if err := l.room(); err != nil && l.used.Load() >= int64(l.capacity) {
 		return version.Timestamp{}, err
 	}
 	if err := l.add(version.Version{Dot: version.Dot{Origin: origin}}); err != nil {
@@ -374,12 +450,14 @@ func (l *seenLog) hash() uint64 {
 	return l.durable.seen.Hash()
 }
 
-// close writes a last snapshot, unless the volume is latched, and closes the log. Nobody uses
-// l any more.
+// close writes a last snapshot, unless the volume is latched, and closes the log. With no room
+// for it, the log is enough. Nobody uses l any more.
 func (l *seenLog) close() error {
 	var err error
 	if l.used.Load() > 0 && l.volume.broken() == nil {
-		err = l.save(&l.durable)
+		if err = l.save(&l.durable); errors.Is(err, replication.ErrDiskFull) {
+			err = nil
+		}
 	}
 	closeRead(l.file) // what was acknowledged is synced
 	return err

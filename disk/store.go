@@ -187,7 +187,8 @@ func (s *Store) Writable() error { return s.volume.writable() }
 // Begin notes durably that this process stamps versions with origin, which is not 0, and
 // returns the highest timestamp that processes of this node are known to have stamped before,
 // so that a clock can start above it. Timestamps of other nodes do not count. A process may
-// begin anew with another origin. Errors are those of Apply.
+// begin anew with another origin. Errors are those of Apply; ErrDiskFull comes only when some
+// ten thousand processes have begun on a disk that had no room all the time.
 func (s *Store) Begin(origin uint64) (floor version.Timestamp, err error) {
 	if err := s.enter(); err != nil {
 		return version.Timestamp{}, err
