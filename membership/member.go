@@ -12,7 +12,7 @@ type State string
 
 // The states of a member. A learner is Joining or Syncing; all others count for N.
 const (
-	Joining  State = "joining"  // has reached nobody yet
+	Joining  State = "joining"  // goes by no roster of this cluster yet
 	Syncing  State = "syncing"  // catches up; does not count yet
 	Alive    State = "alive"    // gossips and answers
 	Suspect  State = "suspect"  // gossips, but does not answer

@@ -4,6 +4,13 @@
 // What a write means is decided in package replication, who the members are in package
 // membership, what is durable in package disk. This package parses, makes one call, answers.
 //
+// # Goroutines
+//
+// Run starts three and waits for them: the HTTP server on the request side of the transport,
+// which has one per connection and ends by Shutdown; replication's Monitor, with one per member,
+// and its Syncer, which end with a context. Membership and transport have their own and end them
+// in Stop and Close. Open starts the transport's alone. The order at the end is in shutdown.
+//
 // # HTTP
 //
 // All routes are in one function, (*api).routes. Keys have the top level for themselves;

@@ -29,5 +29,5 @@
 //
 //	blocks, err := readme.Parse(markdown)
 //	...
-//	err = readme.Run(ctx, blocks, readme.Options{Path: "/tmp/bin", Log: t.Logf})
+//	err = readme.Run(ctx, blocks, readme.Options{Path: "/tmp/bin", Logf: t.Logf})
 package readme
