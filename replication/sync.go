@@ -102,7 +102,6 @@ type source struct {
 	// complete: a pull from it was completed since the start of this process.
 	complete bool
 
-	tried    time.Time // when it was pulled from last
 	failures int       // since the last pull that was complete
 	notUntil time.Time // to pull from again
 	// stuck: wanted is what the last pull failed to bring.
@@ -165,7 +164,7 @@ func (s *Syncer) Heard(id string, theirs *seen.Set) {
 	p.compare(mine)
 	switch {
 	case !member.Synced:
-		p.wanted = nil // its set says nothing of what it has
+		// Its set says nothing of what it has.
 	case now.Sub(p.heard) > back:
 		// It is new, or back, or this node is: what is missing is not on its way here.
 		p.wanted, p.wantedAt = theirs, now.Add(-s.cfg.Grace)
@@ -267,8 +266,7 @@ func (s *Syncer) settle() bool {
 	return synced
 }
 
-// next returns the id of the peer to pull from now: of those that are due the one not tried
-// for longest; empty if there is none.
+// next returns the id of a peer to pull from now, empty if there is none.
 func (s *Syncer) next() string {
 	if s.cfg.Replica.store.Writable() != nil {
 		return "" // what cannot be stored need not be asked for
@@ -281,7 +279,6 @@ func (s *Syncer) next() string {
 			delete(s.sources, id)
 		}
 	}
-	next, tried := "", now
 	first := rand.IntN(max(1, len(view.Members))) // so that not all nodes turn to the same one
 	for i := range view.Members {
 		m := view.Members[(first+i)%len(view.Members)]
@@ -294,11 +291,11 @@ func (s *Syncer) next() string {
 		// exchange told may be from before.
 		due := p.wanted != nil && now.Sub(p.wantedAt) >= s.cfg.Grace ||
 			!s.synced && !p.complete && quorum{view: view}.counts(m.ID)
-		if due && !now.Before(p.notUntil) && p.tried.Before(tried) {
-			next, tried = m.ID, p.tried
+		if due && !now.Before(p.notUntil) {
+			return m.ID
 		}
 	}
-	return next
+	return ""
 }
 
 // compare looks whether what the peer had seen is here, in mine. Writes that were just made are
@@ -334,9 +331,7 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.progress = SyncProgress{}
-	now := time.Now()
 	p := s.source(id)
-	p.tried = now
 	if err == nil {
 		p.remember(snapshot)
 		p.complete = true
@@ -355,7 +350,7 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 	pause := min(minBackoff<<min(p.failures, 16), maxBackoff)
 	pause = pause*3/4 + rand.N(pause/2)
 	p.failures++
-	p.notUntil = now.Add(pause)
+	p.notUntil = time.Now().Add(pause)
 	p.stuck = p.wanted != nil
 	s.cfg.Logger.Warn("pull was not completed", "node", id, "error", err, "again_in", pause)
 }
@@ -432,9 +427,6 @@ func (s *Syncer) page(ctx context.Context, id string, pull, from uint64) (Page, 
 		return Page{}, err
 	}
 	outcomes := s.cfg.Replica.Write(page.Records)
-	if len(outcomes) != len(page.Records) {
-		return Page{}, fmt.Errorf("%w: %d outcomes for %d records", errNonsense, len(outcomes), len(page.Records))
-	}
 	bytes := 0
 	for i, r := range page.Records {
 		if _, err := accepted(outcomes[i:i+1], r); err != nil {

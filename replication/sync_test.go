@@ -160,6 +160,28 @@ func TestWritesOnTheirWayAreNotPulledButLostOnesAreSoon(t *testing.T) {
 	})
 }
 
+func TestWriteThatWasLostAmongManyIsPulledAfterTheGraceTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		a, c := cl["a"], cl["c"]
+		c.syncer(t, replication.SyncConfig{Grace: 3 * time.Second})
+		time.Sleep(5 * time.Second)
+		a.peers.set("c", refuses)
+		a.put(t, 1, "lost", "v")
+		time.Sleep(10 * time.Millisecond)
+		a.peers.set("c", takes(400*time.Millisecond))
+		a.members.live("c", true)
+		for i := range 50 {
+			a.put(t, 10, "k", "v")
+			time.Sleep(100 * time.Millisecond)
+			if got := c.holds("lost000"); got != "nothing" && i < 25 {
+				t.Fatalf("it was pulled after %d00 ms", i)
+			}
+		}
+		cl.wantHeld(t, "lost000", "v", "c")
+	})
+}
+
 func TestMemberThatIsBackIsPulledFromAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := newCluster(t, "ab", setup{})
@@ -202,6 +224,9 @@ func TestWritesDuringAPullBehindAndAheadOfItsPage(t *testing.T) {
 		synctest.Wait() // one pull
 		if got := s.Stats(); got.Complete != 1 {
 			t.Fatalf("%d pulls were complete, want one: %+v", got.Complete, got)
+		}
+		if got := s.Pulled("a"); !got.Equal(snapshot) {
+			t.Errorf("pulled from a: got %v, want %v as when the pull was opened", got, snapshot)
 		}
 		cl.wantHeld(t, "k000", "old", "b") // it was behind the page
 		cl.wantHeld(t, "k009", "new", "b") // it was ahead
@@ -452,6 +477,21 @@ func TestSyncKeepsToItsLimitOfBytes(t *testing.T) {
 		cl.wantEqual(t, "ab")
 		if got := s.Progress(); got != (replication.SyncProgress{}) {
 			t.Errorf("progress after the end: got %+v, want none", got)
+		}
+	})
+}
+
+func TestLimitDoesNotOutlastThePull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "ab", setup{})
+		a := cl["a"]
+		a.peers.set("b", refuses)
+		a.put(t, 3, "k", strings.Repeat("x", 1<<20)) // each would take 17 minutes
+		s := cl["b"].syncer(t, replication.SyncConfig{BytesPerSecond: 1000})
+		time.Sleep(2 * time.Minute)
+		cl.wantEqual(t, "ab")
+		if got := s.Stats(); got.Failed > 0 {
+			t.Errorf("got %+v, want no pull that failed", got)
 		}
 	})
 }
