@@ -18,6 +18,11 @@
 //   - learner: a member outside the rosters. It receives writes; its answers count for nothing.
 //   - superseded: the answer of a replica that has something newer than what it is given.
 //   - straggler: a call that goes on after the reply it was made for.
+//   - seen set: the dots of the writes that a node has applied or discarded. See package seen.
+//   - pull: one node getting from another, page by page, the records that it lacks, and then
+//     the other's seen set. It is incomplete if a record could not be read there.
+//   - synced, blank: a node is synced once it has all that it should have, and counts for
+//     reads from then on; a node whose data is not what it was, or never was any, starts blank.
 //
 // # Invariants
 //
@@ -27,10 +32,12 @@
 //     and the larger one wins everywhere.
 //   - I3: a write acknowledged by w replicas survives while fewer than w of them lose their
 //     disks. An acknowledgement is an Outcome of Store.Apply, given when it is durable.
-//   - I4, I5 and I9, that replicas end equal, that deletions last and that nothing torn is shown,
-//     are kept by catch-up and by the Store. What this package does for them: every write goes
-//     to every live member, not just to as many as are waited for; a deletion is a record like
-//     any other; a dot is allotted once, before the write is sent anywhere.
+//   - I4: after faults end and writes stop, all replicas are equal. Every write goes to every
+//     live member, not just to as many as are waited for, and what got lost is pulled. Whoever
+//     has seen a dot holds its record or a newer one, at any moment: a pull's seen set is
+//     united only after everything that was offered with it is durable.
+//   - I5: a deletion lasts. It is a record like any other, and none is dropped yet.
+//   - I9, that nothing torn is shown, is kept by the Store.
 //   - I6: a value is one whole Put: it travels in one Record with its version.
 //   - I7: two sides of a split never both pass the default level nor quorum. N comes from the
 //     roster, never from who is live; a level must be met in every roster that may be in force;
@@ -43,6 +50,11 @@
 // else. It is reported to Members, and for the rest of the request the default level counts it
 // as down: at once if it refused, after Config.Silence if it hangs. An explicit level waits for
 // a silent peer until Config.Timeout, and ends at once when it cannot be met any more.
+//
+// A peer that was cut off, or this node, is noticed at the next exchange and caught up with at
+// once; a single lost write after SyncConfig.Grace. A pull that ends early costs nothing that
+// was applied. Peers that fail, or that hold a record they cannot read, are asked again ever
+// more rarely, up to half a minute apart, while the others are pulled from as before.
 //
 // The own disk is one replica's disk: full, failing or slow, it costs one acknowledgement.
 // But a Store that is latched read-only coordinates no writes at all. A damaged record is
@@ -65,6 +77,9 @@
 //     was acknowledged before it. It is never undone.
 //   - A Get that meets a write under way may return the older value after another Get returned
 //     the newer, unless the level of both is quorum or more: only then do they share a replica.
+//   - A member that holds a record it cannot read, of which nobody else has a copy, lets no
+//     blank node become synced: what the record was is unknown, and so is what is missing.
+//   - If all members of a roster start blank, none of them can become synced.
 //
 // # Example
 //
@@ -80,4 +95,16 @@
 //	case err == nil:
 //		log.Printf("%v is on %d of %d replicas", receipt.Version, receipt.Acks, receipt.N)
 //	}
+//
+// Catching up, beside it:
+//
+//	syncer, err := replication.NewSyncer(replication.SyncConfig{
+//		Replica: c.Replica(), Members: members, Peers: peers, Busy: c.Busy,
+//		Blank: blank, SetSynced: tellTheOthers,
+//	})
+//	monitor, err := replication.NewMonitor(replication.MonitorConfig{
+//		Replica: c.Replica(), Members: members, Peers: peers, Heard: syncer.Heard,
+//	})
+//	go syncer.Run(ctx)
+//	go monitor.Run(ctx)
 package replication
