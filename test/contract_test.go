@@ -76,6 +76,7 @@ func levelsContract(t *testing.T, c *cluster.Cluster) {
 	n := c.Node(1)
 	for _, level := range []string{"1", "2", "3", "4", "99", "999999999", "001", "one", "quorum", "all"} {
 		accepted(t, n.Put("levels?w="+level, level), 201, "")
+		accepted(t, n.Put("levels?w=all", level), 201, "") // else r=1 may ask one that has it not yet
 		accepted(t, n.Get("levels?r="+level), 200)
 		accepted(t, n.Delete("levels?w="+level), 204, "")
 	}
