@@ -168,17 +168,10 @@ func (m *Monitor) Run(ctx context.Context) {
 
 // watch exchanges with one peer until ctx ends.
 func (m *Monitor) watch(ctx context.Context, id string) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-pause.C:
-		}
+	for ctx.Err() == nil {
 		m.exchange(ctx, id)
 		// Jitter keeps nodes that started together from asking each other in step.
-		pause.Reset(m.cfg.Interval*3/4 + rand.N(m.cfg.Interval/2+1))
+		_ = sleep(ctx, m.cfg.Interval*3/4+rand.N(m.cfg.Interval/2+1)) // it fails when ctx ends
 	}
 }
 

@@ -226,8 +226,6 @@ func (s *Syncer) Pulled(id string) *seen.Set {
 
 // Run catches up until ctx ends. It starts no goroutines and is called once.
 func (s *Syncer) Run(ctx context.Context) {
-	ticker := time.NewTicker(look)
-	defer ticker.Stop()
 	if !s.settle() {
 		s.cfg.SetSynced(false)
 	}
@@ -240,7 +238,7 @@ func (s *Syncer) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
-		case <-ticker.C:
+		case <-time.After(look):
 		}
 		s.settle()
 	}
