@@ -148,21 +148,22 @@ func readSeenLog(v *volume, capacity int) (*seenLog, error) {
 	if torn > 0 {
 		v.logger.Info("seen log has torn entries, as a crash leaves them", "entries", torn)
 	}
-	snapshot := l.durable.clone()
+	l.kept = log[:entrySize*l.durable.unsaved(log)]
 	l.durable.noteAll(versions)
-	l.kept = log[:entrySize*snapshot.unsaved(log, l.durable.own)]
 	l.used.Store(int64(len(l.kept) / entrySize))
 	return l, nil
 }
 
 // unsaved returns how many entries from the front of log must be kept, as h, the snapshot,
-// lacks something of the last of them. own are the origins that snapshot and log know of.
-func (h *history) unsaved(log []byte, own map[uint64]bool) int {
+// lacks something of the last of them. An origin begins before its dots, so a snapshot with one
+// of its dots has the origin, too.
+func (h *history) unsaved(log []byte) int {
 	kept, at := 0, 0
-	withOwn := history{seen: h.seen, own: own, floor: h.floor}
 	for entry := range slices.Chunk(log, entrySize) {
 		at++
-		if v, ok := parseEntry(entry); ok && !(v.Counter == 0 && h.own[v.Origin] || v.Counter > 0 && withOwn.holds(v)) {
+		v, ok := parseEntry(entry)
+		saved := v.Counter > 0 && h.holds(v) || v.Counter == 0 && h.own[v.Origin]
+		if ok && !saved {
 			kept = at
 		}
 	}
