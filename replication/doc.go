@@ -48,8 +48,9 @@
 //
 // A peer that refuses, hangs or answers nonsense costs its own acknowledgement and nothing
 // else. It is reported to Members, and for the rest of the request the default level counts it
-// as down: at once if it refused, after Config.Silence if it hangs. An explicit level waits for
-// a silent peer until Config.Timeout, and ends at once when it cannot be met any more.
+// as down: at once if it refused, after Config.Silence if it hangs. A level that cannot be met
+// without silent peers waits for them until Config.Timeout, and ends at once when it cannot be
+// met any more.
 //
 // A peer that was cut off, or this node, is noticed at the next exchange and caught up with at
 // once; a single lost write after SyncConfig.Grace. A pull that ends early costs nothing that

@@ -170,11 +170,7 @@ func (q quorum) tally(roster []string, of func(id string) verdict) tally {
 		case open:
 			t.open++
 		case silent:
-			// The default level is lowered for replicas that do not answer, so it does not
-			// wait for them either.
-			if q.level != LevelDefault {
-				t.silent++
-			}
+			t.silent++
 		}
 		if m, known := q.view.Member(id); known && q.usable(m) {
 			t.alive++

@@ -74,7 +74,7 @@ func TestOutlookOfPictures(t *testing.T) {
 		{LevelDefault, "+?~", nil, hopeful},
 		{LevelDefault, "++<", nil, hopeless}, // it lives, so it is not lowered
 		{LevelDefault, "+..", nil, hopeless}, // never below the majority
-		{LevelDefault, "+~~", nil, hopeless}, // nor waited for
+		{LevelDefault, "+~~", nil, doubtful}, // but waited for, as any level
 		{LevelDefault, "+", nil, met},
 		{LevelDefault, "+.", nil, hopeless},
 		{LevelDefault, "+++????", nil, hopeful}, // from six on, the majority: four of seven
@@ -171,7 +171,7 @@ func dumbOutlook(q quorum, of func(id string) verdict) outlook {
 		return met
 	case passes(acked, open):
 		return hopeful
-	case q.level != LevelDefault && passes(acked, open, silent):
+	case passes(acked, open, silent):
 		return doubtful
 	}
 	return hopeless

@@ -14,7 +14,7 @@ func fill(t *testing.T, prefix string, puts, deletes int, nodes ...*cluster.Node
 	t.Helper()
 	each := func(count int, do func(n *cluster.Node, key string) error) {
 		var workers sync.WaitGroup
-		errs := make(chan error, 16)
+		errs := make(chan error, 6)
 		for w := range cap(errs) {
 			workers.Go(func() {
 				for i := w; i < count; i += cap(errs) {
