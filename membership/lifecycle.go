@@ -15,6 +15,7 @@ func (m *Membership) Start() error {
 	if err != nil {
 		return err
 	}
+	m.started.Store(true)
 	if m.list, err = memberlist.Create(conf); err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ type Membership struct {
 	wake, changed, rejoin chan struct{} // one for each loop
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
+	started               atomic.Bool
 	stop                  context.CancelFunc
 	stopOnce              func()
 	loops                 sync.WaitGroup
@@ -139,7 +140,7 @@ func (m *Membership) update(change func()) {
 	m.moves = nil
 	m.mu.Unlock()
 	for _, move := range moves {
-		if m.list != nil { // before that nothing has happened, it is only read from disk
+		if m.started.Load() { // before that nothing has happened, it is only read from disk
 			move.log(m.logger)
 		}
 	}
