@@ -129,7 +129,7 @@ func (g gossip) note(n *memberlist.Node, gossiping bool) {
 		p := g.takeInfo(n.Name, i)
 		if gossiping && !p.gossiping {
 			p.metAt = time.Now()
-			p.silent = false // it is new, or back
+			p.silent, p.backAt = false, p.metAt // it is new, or back
 		}
 		p.gossiping = gossiping
 	})

@@ -50,6 +50,8 @@ type peer struct {
 	gossiping bool
 	// silent: the last request to it got no answer.
 	silent bool
+	// backAt is when it last was heard again, by gossip or an answer, after not being heard.
+	backAt time.Time
 	origin uint64
 	// metAt and packetAt are when it last began to gossip and when it last answered a packet.
 	metAt, packetAt time.Time
@@ -155,27 +157,32 @@ func notify(ch chan struct{}) {
 	}
 }
 
-// Failed reports that a request to a node got no answer: it is not live until one does.
-func (m *Membership) Failed(id string, err error) {
-	if member, known := m.Snapshot().Member(id); known && member.Live {
-		m.logger.Debug("member does not answer", "node", member.Name, "id", id, "error", err)
-		m.setSilent(id, true)
+// Failed reports that a request sent to a node at the given time got no answer: it is not live
+// until one does. If the node has come back since then, that is no news: a request that was on
+// its way when a split healed ends after the first that got through.
+func (m *Membership) Failed(id string, sent time.Time, err error) {
+	member, known := m.Snapshot().Member(id)
+	if !known || !member.Live {
+		return
 	}
+	m.update(func() {
+		if p, known := m.peers[id]; known && !sent.Before(p.backAt) {
+			p.silent = true
+			m.logger.Debug("member does not answer", "node", member.Name, "id", id, "error", err)
+		}
+	})
 }
 
 // Answered reports that a request to a node got an answer.
 func (m *Membership) Answered(id string) {
-	if member, known := m.Snapshot().Member(id); known && !member.Live {
-		m.setSilent(id, false)
+	if member, known := m.Snapshot().Member(id); !known || member.Live {
+		return
 	}
-}
-
-func (m *Membership) setSilent(id string, silent bool) {
 	away := false
 	m.update(func() {
 		if p, known := m.peers[id]; known {
-			p.silent = silent
-			away = !silent && !p.gossiping
+			p.silent, p.backAt = false, time.Now()
+			away = !p.gossiping
 		}
 	})
 	if away {

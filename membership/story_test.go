@@ -52,7 +52,7 @@ func TestAStoppedMemberIsExpectedBack(t *testing.T) {
 func TestAMemberThatDoesNotAnswerIsSuspectUntilItDoes(t *testing.T) {
 	t.Parallel()
 	a, b, c := trio(t, newNetwork())
-	a.Failed(b.id, errors.New("connection refused"))
+	a.Failed(b.id, time.Now(), errors.New("connection refused"))
 	await(t, "3: a=alive b=suspect c=alive", a)
 	if m, _ := a.Snapshot().Member(b.id); m.Live {
 		t.Errorf("a suspect member is live")
@@ -60,6 +60,19 @@ func TestAMemberThatDoesNotAnswerIsSuspectUntilItDoes(t *testing.T) {
 	await(t, "3: a=alive b=alive c=alive", c)
 	a.Answered(b.id)
 	await(t, "3: a=alive b=alive c=alive", a)
+}
+
+// A request that was on its way when a split healed fails after the first that got through.
+func TestWhatWasSentBeforeAMemberCameBackSaysNothingOfIt(t *testing.T) {
+	t.Parallel()
+	a, b, _ := trio(t, newNetwork())
+	before := time.Now()
+	a.Failed(b.id, time.Now(), errors.New("cut off"))
+	a.Answered(b.id)
+	a.Failed(b.id, before, errors.New("cut off"))
+	await(t, "3: a=alive b=alive c=alive", a)
+	a.Failed(b.id, time.Now(), errors.New("cut off again"))
+	await(t, "3: a=alive b=suspect c=alive", a)
 }
 
 func TestTheSameNodeReturnsOnAnotherPort(t *testing.T) {

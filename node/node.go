@@ -285,7 +285,7 @@ func (m *members) View() *replication.View {
 }
 
 // Failed implements replication.Members.
-func (m *members) Failed(id string, err error) { m.membership.Failed(id, err) }
+func (m *members) Failed(id string, sent time.Time, err error) { m.membership.Failed(id, sent, err) }
 
 // Answered implements replication.Members.
 func (m *members) Answered(id string) { m.membership.Answered(id) }

@@ -15,9 +15,10 @@ import (
 type Members interface {
 	View() *View
 
-	// Failed reports that a request to a node got no answer: err says why. Answered reports
-	// that one did. They are the evidence by which View().Members change from live to not.
-	Failed(id string, err error)
+	// Failed reports that a request sent to a node at the given time got no answer: err says why.
+	// Answered reports that one did. They are the evidence by which View().Members change from
+	// live to not. What was sent before a node came back says nothing of it now.
+	Failed(id string, sent time.Time, err error)
 	Answered(id string)
 }
 

@@ -288,7 +288,7 @@ func (m *members) View() *replication.View {
 	return m.view
 }
 
-func (m *members) Failed(id string, err error) {
+func (m *members) Failed(id string, _ time.Time, err error) {
 	m.live(id, false)
 	m.mu.Lock()
 	defer m.mu.Unlock()

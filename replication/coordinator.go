@@ -165,14 +165,14 @@ func (c *Coordinator) Writable() error {
 // wraps ErrNotReady, or a *QuorumError. It asks nobody.
 func (c *Coordinator) Readable() error { return c.newRequest(opGet, LevelDefault).admitRead() }
 
-// report tells Members what a call to a peer says about it. What its store says about a record
-// is an answer.
-func (c *Coordinator) report(id string, err error) {
+// report tells Members what a call to a peer, sent at the given time, says about it. What its
+// store says about a record is an answer.
+func (c *Coordinator) report(id string, sent time.Time, err error) {
 	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
 		c.cfg.Members.Answered(id)
 		return
 	}
-	c.cfg.Members.Failed(id, err)
+	c.cfg.Members.Failed(id, sent, err)
 }
 
 // give writes the one record in records to a replica and returns what it then has: the record
@@ -184,17 +184,18 @@ func (c *Coordinator) give(ctx context.Context, self, id string, records []Recor
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.StragglerTimeout)
 	defer cancel()
+	sent := time.Now()
 	outcomes, err := c.cfg.Peers.Write(ctx, id, records)
 	if err != nil {
-		c.report(id, err)
+		c.report(id, sent, err)
 		return Meta{}, err
 	}
 	held, err := accepted(outcomes, records[0])
 	if errors.Is(err, errNonsense) {
-		c.report(id, err)
+		c.report(id, sent, err)
 		return Meta{}, err
 	}
-	c.report(id, nil)
+	c.report(id, sent, nil)
 	if err != nil {
 		c.cfg.Logger.Warn("replica refused a write", "node", id, "key", records[0].Key, "error", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/protocol7/snakes/replication/version"
 )
@@ -86,9 +87,10 @@ func (c *Coordinator) inspect(ctx, asked context.Context, key string, m Member, 
 	if self {
 		record, found.Err = c.replica.Fetch(key)
 	} else {
+		sent := time.Now()
 		record, found.Err = c.cfg.Peers.Fetch(asked, m.ID, key)
 		if ctx.Err() == nil {
-			c.report(m.ID, found.Err)
+			c.report(m.ID, sent, found.Err)
 		}
 	}
 	switch {

@@ -183,14 +183,14 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 	status := m.cfg.Replica.status()
 	status.SeenHash = mine.Hash()
 
-	sent := m.cfg.Replica.now()
+	began, sent := time.Now(), m.cfg.Replica.now()
 	theirs, err := m.cfg.Peers.Exchange(asked, id, status)
 	answered := m.cfg.Replica.now()
 	if ctx.Err() != nil {
 		return
 	}
 	if err != nil {
-		m.cfg.Members.Failed(id, err)
+		m.cfg.Members.Failed(id, began, err)
 		return
 	}
 	m.cfg.Members.Answered(id)

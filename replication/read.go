@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/protocol7/snakes/replication/version"
 )
@@ -135,9 +136,10 @@ func (r *read) lookHere(id string) reply {
 }
 
 func (c *Coordinator) lookThere(ctx context.Context, id, key string) reply {
+	sent := time.Now()
 	held, err := c.cfg.Peers.Lookup(ctx, id, key)
 	if ctx.Err() == nil { // that the caller gave up is no evidence of anything
-		c.report(id, err)
+		c.report(id, sent, err)
 	}
 	if err != nil {
 		return absence(id, err)
@@ -156,6 +158,7 @@ func absence(id string, err error) reply {
 
 // fetch brings the record that a replica was found to hold, or a newer one.
 func (c *Coordinator) fetch(ctx context.Context, id, key string, held Meta) reply {
+	sent := time.Now()
 	record, err := c.cfg.Peers.Fetch(ctx, id, key)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -166,7 +169,7 @@ func (c *Coordinator) fetch(ctx context.Context, id, key string, held Meta) repl
 		err = fmt.Errorf("%w: record at %v where there was %v", errNonsense, record.Version, held.Version)
 	}
 	if ctx.Err() == nil {
-		c.report(id, err)
+		c.report(id, sent, err)
 	}
 	if err != nil {
 		return reply{id: id, err: err}

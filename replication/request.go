@@ -152,7 +152,7 @@ func (r *request) wait(ctx context.Context) (got reply, ok bool, err error) {
 		if p.verdict == open && now.Sub(p.asked) >= r.c.cfg.Silence {
 			p.verdict, p.err = silent, errSilent
 			if p.id != r.self {
-				r.c.cfg.Members.Failed(p.id, errSilent)
+				r.c.cfg.Members.Failed(p.id, p.asked, errSilent)
 			}
 		}
 	}
