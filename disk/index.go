@@ -17,7 +17,8 @@ import (
 
 // index knows the durable record of every key: its meta data and whether it is damaged.
 //
-// It is two B-trees over the same entries, one in the order of keys and one in that of dots.
+// It is two B-trees over the same entries, one in the order of keys and one in that of dots,
+// and a third one over the tombstones among them.
 // Maps have no order, and sorting a million keys for a page of a thousand is out of the
 // question. A snapshot of a tree is made in constant time and shares its nodes with the tree,
 // which copies those that it changes later. The trees hold pointers: an entry takes the same
@@ -26,8 +27,12 @@ type index struct {
 	mu     sync.RWMutex // guards the fields below
 	byKey  *btree.BTreeG[*entry]
 	byDot  *btree.BTreeG[*entry] // Invariant: holds the entries of byKey
+	graves *btree.BTreeG[*entry] // Invariant: holds the tombstones of byKey, damaged or not, by key
 	live   int                   // how many entries are neither tombstones nor damaged
-	digest uint64                // Invariant: XOR of replication.DigestOf over those
+	// buckets has the XOR of replication.DigestOf over those, each in the bucket of its key,
+	// and digest the XOR of all buckets.
+	buckets [replication.DigestBuckets]uint64
+	digest  uint64
 	// unreadable holds the paths of files from which not even a key could be read. The key
 	// that such a file belongs to has no entry.
 	unreadable map[string]bool
@@ -39,6 +44,7 @@ type entry struct {
 	key     string
 	meta    replication.Meta
 	damaged bool
+	bucket  uint16 // of the key; takes room that the alignment leaves
 }
 
 func (e *entry) counts() bool { return !e.damaged && !e.meta.Deleted }
@@ -62,7 +68,10 @@ func newIndex() *index {
 	tree := func(compare func(a, b *entry) int) *btree.BTreeG[*entry] {
 		return btree.NewG(treeDegree, func(a, b *entry) bool { return compare(a, b) < 0 })
 	}
-	return &index{byKey: tree(compareKeys), byDot: tree(compareDots), unreadable: make(map[string]bool)}
+	return &index{
+		byKey: tree(compareKeys), byDot: tree(compareDots), graves: tree(compareKeys),
+		unreadable: make(map[string]bool),
+	}
 }
 
 // find returns the entry of key, if anything is known of it.
@@ -80,6 +89,7 @@ func (x *index) find(key string) (entry, bool) {
 
 // set makes e, which has a version, what is known of its key.
 func (x *index) set(e entry) {
+	e.bucket = uint16(replication.BucketOf(e.key))
 	var digest uint64
 	if e.counts() {
 		digest = e.digest()
@@ -89,22 +99,48 @@ func (x *index) set(e entry) {
 	old, replaced := x.byKey.ReplaceOrInsert(&e)
 	if replaced {
 		e.key = old.key
-		x.byDot.Delete(old)
-		if old.counts() {
-			x.live--
-			x.digest ^= old.digest()
-		}
+		x.takeOut(old)
 	} else {
 		e.key = strings.Clone(e.key) // it may be a part of something larger that was read
 	}
 	x.byDot.ReplaceOrInsert(&e)
+	if e.meta.Deleted {
+		x.graves.ReplaceOrInsert(&e)
+	}
 	if e.counts() {
 		x.live++
-		x.digest ^= digest
+		x.mix(e.bucket, digest)
 	}
 	if len(x.unreadable) > 0 {
 		delete(x.unreadable, keyPath(e.key))
 	}
+}
+
+// remove forgets key.
+func (x *index) remove(key string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if old, found := x.byKey.Delete(&entry{key: key}); found {
+		x.takeOut(old)
+	}
+}
+
+// takeOut takes the entry that was in byKey out of all the rest. x is locked.
+func (x *index) takeOut(old *entry) {
+	x.byDot.Delete(old)
+	if old.meta.Deleted {
+		x.graves.Delete(old)
+	}
+	if old.counts() {
+		x.live--
+		x.mix(old.bucket, old.digest())
+	}
+}
+
+// mix adds a record's share to the digest, or takes it out again. x is locked.
+func (x *index) mix(bucket uint16, share uint64) {
+	x.buckets[bucket] ^= share
+	x.digest ^= share
 }
 
 // setUnreadable notes that nothing can be said of the key whose file is name.
@@ -121,16 +157,56 @@ func (x *index) sum() (live int, digest uint64) {
 	return x.live, x.digest
 }
 
+// parts returns a copy of the buckets.
+func (x *index) parts() []uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return slices.Clone(x.buckets[:])
+}
+
+// tombstoneCount returns how many of the entries are tombstones.
+func (x *index) tombstoneCount() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.graves.Len()
+}
+
+// snapshot returns tree, which is one of x, as it is now.
+func (x *index) snapshot(tree *btree.BTreeG[*entry]) *btree.BTreeG[*entry] {
+	x.mu.Lock() // it marks the nodes as shared
+	defer x.mu.Unlock()
+	return tree.Clone()
+}
+
 // scan yields the entries above after, in order, as they are when it begins.
 func (x *index) scan(after string) iter.Seq[entry] {
 	return func(yield func(entry) bool) {
-		x.mu.Lock() // making the snapshot marks the nodes as shared
-		snapshot := x.byKey.Clone()
-		x.mu.Unlock()
-		snapshot.AscendGreaterOrEqual(&entry{key: after}, func(e *entry) bool {
+		x.snapshot(x.byKey).AscendGreaterOrEqual(&entry{key: after}, func(e *entry) bool {
 			return e.key == after || yield(*e)
 		})
 	}
+}
+
+// tombstones yields the tombstones in order of their keys, as they are when it begins.
+func (x *index) tombstones() iter.Seq[*entry] {
+	return func(yield func(*entry) bool) { x.snapshot(x.graves).Ascend(yield) }
+}
+
+// contents returns what the keys of the given buckets hold, in order, but for damage.
+func (x *index) contents(buckets []int) (contents []replication.Held) {
+	var wanted [replication.DigestBuckets]bool
+	for _, bucket := range buckets {
+		if 0 <= bucket && bucket < len(wanted) {
+			wanted[bucket] = true
+		}
+	}
+	x.snapshot(x.byKey).Ascend(func(e *entry) bool {
+		if wanted[e.bucket] && !e.damaged {
+			contents = append(contents, replication.Held{Key: e.key, Version: e.meta.Version, Deleted: e.meta.Deleted})
+		}
+		return true
+	})
+	return contents
 }
 
 // lacking returns the keys, ascending, whose dots are not in theirs, and whether no damage

@@ -131,6 +131,8 @@ type seenLog struct {
 	mu      sync.Mutex // guards the fields below
 	durable history    // what is told: all of it would survive a power cut
 	pending []version.Version
+	// borrowed: there was no room to note the floor, which a record on disk tells alone.
+	borrowed bool
 }
 
 // readSeenLog reads what the files hold. It is not told as durable yet: see start.
@@ -272,6 +274,7 @@ func (l *seenLog) start(found []version.Version) error {
 // Of the versions found, those with no room in the log are not told. Their records are durable
 // and will be found again; until then the clock must start above them all the same.
 func (l *seenLog) resume(found []version.Version, floor version.Timestamp) error {
+	all := len(found)
 	found = found[:min(len(found), int(max(0, l.limit()-l.used.Load())))]
 	if log := append(l.kept, encodeLog(found)...); len(log) > 0 {
 		if err := l.write(log, 0); err != nil {
@@ -283,6 +286,7 @@ func (l *seenLog) resume(found []version.Version, floor version.Timestamp) error
 	l.used.Add(int64(len(found)))
 	l.durable.noteAll(found)
 	l.durable.floor = floor
+	l.borrowed = len(found) < all
 	return nil
 }
 
@@ -413,6 +417,7 @@ func (l *seenLog) adopt(next history) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.durable = next
+	l.borrowed = false
 	return nil
 }
 
@@ -437,6 +442,13 @@ func (l *seenLog) holds(v version.Version) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.durable.holds(v)
+}
+
+// keeps reports whether nothing of v is forgotten when its record is gone.
+func (l *seenLog) keeps(v version.Version) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.durable.holds(v) && !l.borrowed
 }
 
 func (l *seenLog) set() *seen.Set {

@@ -16,3 +16,24 @@ func DigestOf(key string, v version.Version) uint64 {
 	hash := sha256.Sum256(append(b, key...))
 	return binary.BigEndian.Uint64(hash[:])
 }
+
+// DigestBuckets is how many parts a digest has, so that two nodes whose digests differ need not
+// compare all of their keys.
+const DigestBuckets = 1 << bucketBits
+
+const bucketBits = 12
+
+// BucketOf returns the part of the digest that key belongs to, from 0 to DigestBuckets-1: the
+// first bits of the SHA-256 of the key, on every node the same.
+func BucketOf(key string) int {
+	hash := sha256.Sum256([]byte(key))
+	return int(binary.BigEndian.Uint16(hash[:]) >> (16 - bucketBits))
+}
+
+// Held is what one key holds.
+type Held struct {
+	Key     string
+	Version version.Version
+	// Deleted: the record is a tombstone.
+	Deleted bool
+}

@@ -1,6 +1,8 @@
 package replication_test
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/protocol7/snakes/replication"
@@ -40,5 +42,26 @@ func TestDigestOfTellsKeysAndVersionsApart(t *testing.T) {
 	}
 	if replication.DigestOf("a", v) == replication.DigestOf("A", v) {
 		t.Error("another key makes no difference")
+	}
+}
+
+// TestBucketOfIsTheSameInAllReleases, because nodes of two releases compare their buckets.
+func TestBucketOfIsTheSameInAllReleases(t *testing.T) {
+	// printf foo | sha256sum | cut -c1-3
+	for key, want := range map[string]int{"foo": 0x2c2, "Foo": 0x1cb, "a": 0xca9} {
+		if got := replication.BucketOf(key); got != want {
+			t.Errorf("%s: got %03x, want %03x", key, got, want)
+		}
+	}
+}
+
+func TestBucketOfSpreadsKeysEvenly(t *testing.T) {
+	const perBucket = 64
+	var sizes [replication.DigestBuckets]int
+	for i := range perBucket * replication.DigestBuckets {
+		sizes[replication.BucketOf(fmt.Sprint("key", i))]++
+	}
+	if least, most := slices.Min(sizes[:]), slices.Max(sizes[:]); least < perBucket/3 || most > 2*perBucket {
+		t.Errorf("got %d to %d keys in a bucket, want about %d", least, most, perBucket)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
 )
 
 // Store keeps one record per key and the set of dots that this node has seen, durably.
@@ -48,6 +49,31 @@ type Store interface {
 	// the same versions, and differs otherwise but by a chance of 2^-64. It costs no look at
 	// the keys.
 	Digest() uint64
+
+	// Buckets returns the digest in DigestBuckets parts: part BucketOf(key) is the XOR of
+	// DigestOf over the live records with such keys, and the XOR of all parts is Digest. It
+	// costs no look at the keys. The caller owns the slice.
+	Buckets() []uint64
+
+	// Contents returns what the keys of the given buckets hold, ascending by key, tombstones
+	// included and damaged records left out. Numbers that are no bucket hold nothing. It may
+	// look at all keys, once for all the buckets; it is for finding out why digests differ.
+	Contents(buckets ...int) []Held
+
+	// Tombstones yields keys and versions of the tombstones, ascending by key, as they are when
+	// it begins. A damaged record is one of them if it is known to be a tombstone. The cost is
+	// in proportion to what is yielded. The consumer may be slow and may call the store.
+	Tombstones() iter.Seq2[string, version.Version]
+
+	// TombstoneCount returns how many Tombstones yields. It costs no look at the keys.
+	TombstoneCount() int
+
+	// Drop removes the record of key, damaged or not, if it is a tombstone at exactly version v
+	// whose dot is seen, and reports whether it did. The dot stays seen. Nothing is left that
+	// would keep an older record of key out: that none can come is for the caller to know.
+	// It need not be durable: a crash may bring the tombstone back, and nothing else. Errors
+	// as in Outcome; the tombstone may be gone after a restart then.
+	Drop(key string, v version.Version) (bool, error)
 
 	// Len returns the number of live keys, tombstones excluded.
 	Len() int

@@ -10,6 +10,7 @@ import (
 
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
 )
 
 // Memory is a Store in memory. The zero Memory is empty and ready to use.
@@ -157,12 +158,76 @@ func (m *Memory) Lacking(theirs *seen.Set) (keys []string, complete bool) {
 // Digest implements replication.Store. It looks at all records.
 func (m *Memory) Digest() uint64 {
 	var digest uint64
-	for key, meta := range m.Scan("") {
-		if !meta.Deleted {
-			digest ^= replication.DigestOf(key, meta.Version)
-		}
+	for _, bucket := range m.Buckets() {
+		digest ^= bucket
 	}
 	return digest
+}
+
+// Buckets implements replication.Store. It looks at all records.
+func (m *Memory) Buckets() []uint64 {
+	buckets := make([]uint64, replication.DigestBuckets)
+	for key, meta := range m.Scan("") {
+		if !meta.Deleted {
+			buckets[replication.BucketOf(key)] ^= replication.DigestOf(key, meta.Version)
+		}
+	}
+	return buckets
+}
+
+// Contents implements replication.Store. It looks at all records.
+func (m *Memory) Contents(buckets ...int) []replication.Held {
+	var contents []replication.Held
+	for key, meta := range m.Scan("") {
+		if slices.Contains(buckets, replication.BucketOf(key)) {
+			contents = append(contents, replication.Held{Key: key, Version: meta.Version, Deleted: meta.Deleted})
+		}
+	}
+	return contents
+}
+
+// Tombstones implements replication.Store. It looks at all records.
+func (m *Memory) Tombstones() iter.Seq2[string, version.Version] {
+	return func(yield func(string, version.Version) bool) {
+		tombstones := make(map[string]version.Version)
+		m.mu.Lock()
+		for key, r := range m.records {
+			if r.Deleted {
+				tombstones[key] = r.Version
+			}
+		}
+		m.mu.Unlock()
+		for _, key := range slices.Sorted(maps.Keys(tombstones)) {
+			if !yield(key, tombstones[key]) {
+				return
+			}
+		}
+	}
+}
+
+// TombstoneCount implements replication.Store. It looks at all records.
+func (m *Memory) TombstoneCount() int {
+	n := 0
+	for range m.Tombstones() {
+		n++
+	}
+	return n
+}
+
+// Drop implements replication.Store.
+func (m *Memory) Drop(key string, v version.Version) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fault != nil {
+		return false, m.fault
+	}
+	r, exists := m.records[key]
+	if !exists || !r.Deleted || r.Version != v || !m.seen.Has(v.Dot) {
+		return false, nil
+	}
+	delete(m.records, key)
+	delete(m.damaged, key)
+	return true, nil
 }
 
 // Len implements replication.Store.

@@ -49,6 +49,10 @@ func (s Suite) Run(t *testing.T) {
 		"LackingIsWhatAScanFinds":                lacking,
 		"LackingKnowsTheRecordsOfDotsToldBefore": lackingAmongWrites,
 		"DigestIsThatOfAScanAndOfNoHistory":      digest,
+		"BucketsAndContentsAreThoseOfAScan":      buckets,
+		"TombstonesAreWhatAScanFinds":            listTombstones,
+		"DropRemovesATombstoneAtItsVersionOnly":  drop,
+		"DropAmongWritesRemovesNothingNewer":     dropAmongWrites,
 	}
 	if s.Damage != nil {
 		tests["DamageIsUnknownNotAbsent"] = s.damage
@@ -71,22 +75,27 @@ func (s Suite) Run(t *testing.T) {
 
 // observed is all that can be read from a store.
 type observed struct {
-	Records []text
-	Len     int
-	Seen    string
-	Hash    uint64
-	Digest  uint64
+	Records    []text
+	Len        int
+	Tombstones int
+	Seen       string
+	Hash       uint64
+	Digest     uint64
 }
 
 func observe(t *testing.T, s replication.Store) observed {
 	t.Helper()
-	all := observed{Len: s.Len(), Seen: s.Seen().String(), Hash: s.SeenHash(), Digest: s.Digest()}
+	all := observed{
+		Len: s.Len(), Tombstones: s.TombstoneCount(),
+		Seen: s.Seen().String(), Hash: s.SeenHash(), Digest: s.Digest(),
+	}
 	if want := s.Seen().Hash(); all.Hash != want {
 		t.Errorf("seen hash: got %x, want that of the set, %x", all.Hash, want)
 	}
 	if want := digestOfScan(s); all.Digest != want {
 		t.Errorf("digest: got %x, want that of a scan, %x", all.Digest, want)
 	}
+	wantPartsOfScan(t, s)
 	live := 0
 	for key, meta := range s.Scan("") {
 		r := get(t, s, key)
@@ -184,6 +193,47 @@ func digestOfScan(s replication.Store) (digest uint64) {
 		}
 	}
 	return digest
+}
+
+// wantPartsOfScan checks that all that tells a part of the records tells the same as a look at
+// all of them. No record is damaged.
+func wantPartsOfScan(t rapid.TB, s replication.Store) {
+	t.Helper()
+	contents := make(map[int][]replication.Held)
+	buckets := make([]uint64, replication.DigestBuckets)
+	tombstones := make([]replication.Held, 0)
+	for key, meta := range s.Scan("") {
+		held := replication.Held{Key: key, Version: meta.Version, Deleted: meta.Deleted}
+		bucket := replication.BucketOf(key)
+		contents[bucket] = append(contents[bucket], held)
+		if meta.Deleted {
+			tombstones = append(tombstones, held)
+		} else {
+			buckets[bucket] ^= replication.DigestOf(key, meta.Version)
+		}
+	}
+	if got := s.Buckets(); !slices.Equal(got, buckets) {
+		t.Errorf("buckets: they differ from those of a scan")
+	}
+	got := make([]replication.Held, 0)
+	for key, v := range s.Tombstones() {
+		got = append(got, replication.Held{Key: key, Version: v, Deleted: true})
+	}
+	if diff := cmp.Diff(tombstones, got); diff != "" {
+		t.Errorf("tombstones (-scan +got):\n%s", diff)
+	}
+	if got, want := s.TombstoneCount(), len(tombstones); got != want {
+		t.Errorf("tombstone count: got %d, want %d", got, want)
+	}
+	for bucket, want := range contents {
+		if got := s.Contents(bucket); !slices.Equal(got, want) {
+			t.Errorf("contents of bucket %d: got %v, want %v", bucket, got, want)
+			return
+		}
+		if len(contents) > 20 { // each look may cost one at all keys
+			return
+		}
+	}
 }
 
 // lackingByScan is what Lacking returns, by looking at all records.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -405,4 +406,36 @@ func (s Suite) damage(t *testing.T, store replication.Store) {
 	apply(t, store, tombstone("c", 4))
 	lacks(seen.Of(), true, "a", "b", "c")
 	reads(2, "a", "b", "c")
+	s.parts(t, store)
+}
+
+// parts is about what tells a part of the records when some of a store of a, b and c, which is
+// deleted, are damaged.
+func (s Suite) parts(t *testing.T, store replication.Store) {
+	wantPartsOfScan(t, store)
+	for _, key := range []string{"a", "c"} {
+		s.Damage(t, store, key)
+		if _, err := store.Get(key); !errors.Is(err, replication.ErrDamaged) { // now the store knows
+			t.Errorf("get damaged %s: got %v, want ErrDamaged", key, err)
+		}
+		if got := store.Contents(replication.BucketOf(key)); len(got) > 0 {
+			t.Errorf("contents around damaged %s: got %v, want nothing", key, got)
+		}
+	}
+	if got, want := store.Buckets()[replication.BucketOf("a")], uint64(0); got != want {
+		t.Errorf("bucket of damaged a: got %x, want %x", got, want)
+	}
+	if got := maps.Collect(store.Tombstones()); len(got) != 1 || got["c"] != at(4) || store.TombstoneCount() != 1 {
+		t.Errorf("tombstones: got %v, want damaged c", got)
+	}
+	dropped(t, store, "a", at(5), false)
+	dropped(t, store, "c", at(4), true)
+	if _, err := store.Lookup("c"); !errors.Is(err, replication.ErrNotFound) {
+		t.Errorf("lookup dropped c: got %v, want ErrNotFound", err)
+	}
+	apply(t, store, put("a", 5, "repaired"))
+	wantPartsOfScan(t, store)
+	if got := scanned(store, ""); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("scan: got %v, want a and b", got)
+	}
 }
