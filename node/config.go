@@ -56,6 +56,11 @@ type Config struct {
 	// MaxValue is the size of the largest value in bytes that clients may put; 0 means
 	// DefaultMaxValue.
 	MaxValue int64
+	// SyncLimit is how many bytes per second, keys and values, this node fetches at most of what
+	// it missed; 0 means no limit. Lower, and clients and other traffic are disturbed less while
+	// a node catches up, which then takes longer. Below 64 KiB it slows down large values no
+	// further.
+	SyncLimit int64
 	// DrainTimeout is how long Run takes at most to end when it is told to; 0 means
 	// DefaultDrainTimeout. Two seconds of it, or half if that is less, are kept for telling the
 	// other members; the rest is for requests under way. Below 0.6 s it only shortens the wait
@@ -100,6 +105,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxValue < 1 || c.MaxValue > maxPeerBody/2 {
 		wrong("largest value of %d bytes is not 1 byte to %d MiB", c.MaxValue, maxPeerBody>>21)
+	}
+	if c.SyncLimit < 0 {
+		wrong("sync limit of %d bytes per second is negative", c.SyncLimit)
 	}
 	if c.DrainTimeout < 0 {
 		wrong("drain timeout %v is negative", c.DrainTimeout)

@@ -130,7 +130,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	replica := n.coordinator.Replica()
 	n.syncer, err = replication.NewSyncer(replication.SyncConfig{
 		Replica: replica, Members: members, Peers: n.peers, Logger: n.logger,
-		SetSynced: n.membership.SetSynced, Busy: n.coordinator.Busy,
+		SetSynced: n.membership.SetSynced, Busy: n.coordinator.Busy, BytesPerSecond: n.cfg.SyncLimit,
 	})
 	if err != nil {
 		return err

@@ -152,6 +152,24 @@ func TestThreeNodesInOneProcessAreACluster(t *testing.T) {
 	}
 }
 
+func TestSyncLimitHoldsBackANodeThatCatchesUp(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	const limit = 1 << 20
+	value := strings.Repeat("x", limit)
+	a := run(t, Config{Name: "a"})
+	for i := range 4 { // none shares a page with the next
+		if got := a.ask(t, "PUT", fmt.Sprintf("/key%d", i), value); got != "201" {
+			t.Fatal(got)
+		}
+	}
+	started := time.Now()
+	b := run(t, Config{Name: "b", Join: []string{a.Address()}, SyncLimit: limit})
+	awaitStates(t, "2: alive alive", a, b)
+	if took := time.Since(started); took < 3*time.Second {
+		t.Errorf("4 MiB took %v, want 3 s at least with a limit of 1 MiB/s", took)
+	}
+}
+
 func TestOpenSaysWhatIsWrongAndWhatToRun(t *testing.T) {
 	for name, test := range map[string]struct {
 		cfg  Config
@@ -165,6 +183,7 @@ func TestOpenSaysWhatIsWrongAndWhatToRun(t *testing.T) {
 		"seed with a path":  {Config{Join: []string{"http://x:1/foo"}}, `"http://x:1/foo"`},
 		"unreachable":       {Config{Join: []string{"192.0.2.1:9000"}}, "--advertise"},
 		"negative maximum":  {Config{MaxValue: -1}, "-1 bytes"},
+		"negative limit":    {Config{SyncLimit: -1}, "-1 bytes per second"},
 		"advertise no port": {Config{Advertise: "a b"}, `"a b"`},
 		"advertise all":     {Config{Advertise: "0.0.0.0"}, "advertised address 0.0.0.0 stands for all"},
 		"advertise all, v6": {Config{Advertise: "[::]:9000"}, "advertised address :: stands for all"},

@@ -82,6 +82,30 @@ func (s *byteSize) Set(text string) error {
 	return errors.New("must be a number of bytes from 1 on, like 1048576, 512KiB, 1MiB or 10MB")
 }
 
+// byteLimit is a flag that takes a number of bytes like byteSize, or 0 for no limit.
+type byteLimit int64
+
+func (l *byteLimit) String() string {
+	if *l == 0 {
+		return "0"
+	}
+	return (*byteSize)(l).String()
+}
+
+// Type is what stands for the value in the help.
+func (l *byteLimit) Type() string { return "SIZE" }
+
+func (l *byteLimit) Set(text string) error {
+	if text == "0" {
+		*l = 0
+		return nil
+	}
+	if (*byteSize)(l).Set(text) != nil {
+		return errors.New("must be a number of bytes like 1048576, 512KiB, 1MiB or 10MB, or 0 for no limit")
+	}
+	return nil
+}
+
 // flagProblem returns what is wrong with a flag on the command line.
 func flagProblem(err error) string {
 	e, ok := errors.AsType[*pflag.InvalidValueError](err)

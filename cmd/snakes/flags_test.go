@@ -41,6 +41,25 @@ func TestSizesAreShownAsTheyCanBeGiven(t *testing.T) {
 	}
 }
 
+func TestLimitsAreSizesOrNone(t *testing.T) {
+	for text, want := range map[string]int64{"0": 0, "1": 1, "10MB": 10_000_000, "64KiB": 64 << 10} {
+		limit := byteLimit(-1)
+		if err := limit.Set(text); err != nil || int64(limit) != want {
+			t.Errorf("%q: got %d, error %v; want %d", text, limit, err, want)
+		}
+		var back byteLimit
+		if err := back.Set(limit.String()); err != nil || back != limit {
+			t.Errorf("%d is shown as %q, which reads as %d, error %v", int64(limit), limit.String(), back, err)
+		}
+	}
+	for _, text := range []string{"", "-1", "0MiB", "1.5MiB", "none"} {
+		limit := byteLimit(7)
+		if err := limit.Set(text); err == nil || limit != 7 {
+			t.Errorf("%q: got %d, error %v; want an error and no change", text, limit, err)
+		}
+	}
+}
+
 // configOf returns what a command line and an environment make of a node, and what is logged about it.
 func configOf(t *testing.T, env map[string]string, args ...string) (node.Config, string, error) {
 	t.Helper()
@@ -62,14 +81,15 @@ func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	env := map[string]string{
 		"SNAKES_PORT": "0", "SNAKES_DATA": "d", "SNAKES_JOIN": "a,b:1", "SNAKES_BIND": "::1", "SNAKES_ADVERTISE": "h:2",
 		"SNAKES_NAME": "n", "SNAKES_CLUSTER": "c", "SNAKES_INSECURE": "true", "SNAKES_MAX_VALUE": "2MiB", "SNAKES_DRAIN_TIMEOUT": "3s",
+		"SNAKES_SYNC_LIMIT": "10MB",
 	}
 	fromEnv := node.Config{
 		Port: 0, Data: "d", Join: []string{"a,b:1"}, Bind: "::1", Advertise: "h:2",
-		Name: "n", Cluster: "c", Insecure: true, MaxValue: 2 << 20, DrainTimeout: 3 * time.Second,
+		Name: "n", Cluster: "c", Insecure: true, MaxValue: 2 << 20, SyncLimit: 10e6, DrainTimeout: 3 * time.Second,
 	}
 	flags := []string{
 		"-p", "7", "-d", "x", "--join", "s", "--join", "t,u", "--bind", "127.0.0.2", "--advertise", "i",
-		"--name", "m", "--cluster", "k", "--insecure=false", "--max-value", "5", "--drain-timeout", "0",
+		"--name", "m", "--cluster", "k", "--insecure=false", "--max-value", "5", "--sync-limit", "0", "--drain-timeout", "0",
 	}
 	fromFlags := node.Config{
 		Port: 7, Data: "x", Join: []string{"s", "t,u"}, Bind: "127.0.0.2", Advertise: "i",

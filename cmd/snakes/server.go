@@ -19,6 +19,7 @@ type server struct {
 	program
 	cfg       node.Config
 	maxValue  byteSize
+	syncLimit byteLimit
 	logLevel  choice
 	logFormat choice
 	flags     *pflag.FlagSet // those that the environment can set, too
@@ -58,6 +59,7 @@ takes every request, and one seed address is enough to join the others.`,
 	f.StringVar(&s.cfg.Cluster, "cluster", node.DefaultCluster, "`NAME` of the cluster; clusters with other names never mix")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "listen to the network without any protection")
 	f.Var(&s.maxValue, "max-value", "largest value that clients may put")
+	f.Var(&s.syncLimit, "sync-limit", "how much to fetch in a second of what was missed; 0 for no limit")
 	f.DurationVar(&s.cfg.DrainTimeout, "drain-timeout", node.DefaultDrainTimeout, "how long SIGTERM waits for requests under way, as `TIME` like 500ms or 10s")
 	f.Var(&s.logLevel, "log-level", "how much to log")
 	f.Var(&s.logFormat, "log-format", "how to log")
@@ -126,6 +128,7 @@ func (s *server) config() (node.Config, []string, error) {
 	}
 	cfg := s.cfg
 	cfg.MaxValue = int64(s.maxValue)
+	cfg.SyncLimit = int64(s.syncLimit)
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = time.Nanosecond // node takes zero for its default; here it means not to wait
 	}
