@@ -181,6 +181,17 @@ func (m *Membership) ask(ctx context.Context, id, address string, ask message) (
 	return a, nil
 }
 
+// Enroll makes node id known here durably, as a learner, if it is neither that nor a member
+// already. It may wait for the disk. ErrRemoved: it has left or was forgotten. Any other error
+// is that this node is in no cluster, or that it could not be saved.
+func (m *Membership) Enroll(id string) error {
+	err := m.ledger.Enroll(id)
+	if err != nil && m.ledger.Roster().HasRemoved(id) {
+		return ErrRemoved
+	}
+	return err
+}
+
 // Stamp returns a short text that changes whenever what this node knows of the roster does.
 func (m *Membership) Stamp() string { return m.ledger.Stamp() }
 

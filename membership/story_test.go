@@ -526,3 +526,34 @@ func TestWhatOneNodeKnowsOfTheRosterAnotherTakesIn(t *testing.T) {
 		t.Errorf("nonsense was merged")
 	}
 }
+
+func TestWhoIsEnrolledIsKnownForGoodAndWhoWasRemovedIsNot(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a, b, c := trio(t, net)
+	learner, stamp := randomID(), b.Stamp()
+	if err := a.Enroll(learner); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Merge(a.State()); err != nil {
+		t.Fatal(err)
+	}
+	if b.Stamp() == stamp || !strings.Contains(knowledge(t, b), learner) {
+		t.Errorf("the learner did not spread: %s", knowledge(t, b))
+	}
+	if saved, _ := b.disk.LoadState("roster"); !strings.Contains(string(saved), learner) {
+		t.Errorf("the learner is not on disk:\n%s", saved)
+	}
+	stamp = b.Stamp()
+	if err := errors.Join(b.Enroll(learner), b.Enroll(a.id)); err != nil || b.Stamp() != stamp {
+		t.Errorf("who is known was enrolled again: %v", err)
+	}
+	c.kill()
+	await(t, "3: a=alive b=alive c=failed", a, b)
+	if err := a.Forget(t.Context(), c.id, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Enroll(c.id); !errors.Is(err, membership.ErrRemoved) {
+		t.Errorf("who was forgotten: got %v, want ErrRemoved", err)
+	}
+}

@@ -31,6 +31,9 @@ type proposal struct {
 type state struct {
 	// Roster is in force.
 	Roster Roster `json:"roster"`
+	// Learners are the nodes enrolled that Roster has neither added nor removed, ascending.
+	// Invariant: whoever is in a roster that this node accepted to follow is in Roster or here.
+	Learners []string `json:"learners,omitempty"`
 	// Promised and Accepted are this node's part in deciding what follows Roster.
 	Promised Ballot    `json:"promised"`
 	Accepted *proposal `json:"accepted,omitempty"`
@@ -44,11 +47,13 @@ func (s state) accepted() *Roster {
 	return &s.Accepted.Next
 }
 
-// Knowledge is what ledgers tell each other: the roster in force, and the one that this node
-// has accepted to follow it, if any.
+// Knowledge is what ledgers tell each other: the roster in force, the one that this node has
+// accepted to follow it, if any, and the learners, ascending, none of which the roster in force
+// has added or removed.
 type Knowledge struct {
-	Roster   Roster  `json:"roster"`
-	Accepted *Roster `json:"accepted,omitempty"`
+	Roster   Roster   `json:"roster"`
+	Accepted *Roster  `json:"accepted,omitempty"`
+	Learners []string `json:"learners,omitempty"`
 }
 
 // ErrOtherCluster is returned by Merge and Answer for knowledge of another cluster.
@@ -56,6 +61,10 @@ var ErrOtherCluster = errors.New("roster of another cluster")
 
 // ErrMoved is returned by Join when the roster has changed since the decision to join.
 var ErrMoved = errors.New("roster has changed meanwhile")
+
+// ErrNotEnrolled is returned, with the error of Save, by Merge and Answer if learners could not
+// be saved. Merge has taken in the rest of what it was told.
+var ErrNotEnrolled = errors.New("learners not enrolled")
 
 // Ledger is one node's durable copy of the roster and its part in changing it. Safe for
 // concurrent use. What only looks never waits for the disk.
@@ -103,7 +112,7 @@ func Open(cfg Config) (*Ledger, error) {
 			return nil, fmt.Errorf("read saved roster: %w", err)
 		}
 		if !s.Roster.IsZero() {
-			if err := (Knowledge{Roster: s.Roster, Accepted: s.accepted()}).validate(); err != nil {
+			if err := s.knowledge().validate(); err != nil {
 				return nil, fmt.Errorf("read saved roster: %w", err)
 			}
 		}
@@ -161,18 +170,54 @@ func (l *Ledger) Stamp() string {
 	if k.Accepted != nil {
 		stamp += "+" + k.Accepted.Hash()
 	}
+	if len(k.Learners) > 0 {
+		stamp += "*" + Roster{Added: k.Learners}.Hash()
+	}
 	return stamp
 }
 
 // Knowledge returns what l tells other ledgers.
 func (l *Ledger) Knowledge() Knowledge { return l.known.Load().knowledge() }
 
-func (k *known) knowledge() Knowledge {
-	return Knowledge{Roster: k.Roster, Accepted: k.accepted()}
+func (s state) knowledge() Knowledge {
+	return Knowledge{Roster: s.Roster, Accepted: s.accepted(), Learners: s.Learners}
+}
+
+// Learners returns the nodes that are known durably but are not in the roster in force, and
+// were not removed, ascending. Whoever is in a roster proposed to follow it is among them.
+func (l *Ledger) Learners() []string { return l.known.Load().Learners }
+
+// Enroll makes node id a learner, durably, unless it is one or is in the roster in force.
+// ErrBadChange: it was removed, or is no node id, or this node is in no cluster.
+func (l *Ledger) Enroll(id string) error {
+	return l.while(func() error {
+		r := l.known.Load().Roster
+		switch {
+		case r.IsZero():
+			return fmt.Errorf("%w: it belongs to no cluster", ErrBadChange)
+		case r.HasRemoved(id):
+			return fmt.Errorf("%w: %s was removed", ErrBadChange, id)
+		case !isID(id):
+			return fmt.Errorf("%w: %.40q is no node id", ErrBadChange, id)
+		}
+		return l.enroll([]string{id})
+	})
+}
+
+// enroll makes learners of those ids, ascending, that the roster in force says nothing about.
+// It is called by while.
+func (l *Ledger) enroll(ids []string) error {
+	s := l.known.Load().state
+	learners := s.Roster.strangers(merge(s.Learners, ids))
+	if len(learners) == len(s.Learners) {
+		return nil
+	}
+	s.Learners = learners
+	return l.put(s)
 }
 
 // Join makes next the roster in force, which must be of another cluster: a node founds a
-// cluster or begins to learn in one. before is the roster that this was decided on; if it is not in force
+// cluster, or becomes a learner in one. before is the roster that this was decided on; if it is not in force
 // any more, or a change of it is under way, Join does nothing and returns ErrMoved.
 func (l *Ledger) Join(before, next Roster) error {
 	if err := next.validate(); err != nil {
@@ -185,7 +230,7 @@ func (l *Ledger) Join(before, next Roster) error {
 		if k := l.known.Load(); !k.Roster.Equal(before) || k.Accepted != nil {
 			return ErrMoved
 		}
-		return l.put(state{Roster: next})
+		return l.put(state{Roster: next, Learners: []string{l.cfg.Self}})
 	})
 }
 
@@ -194,11 +239,12 @@ func (l *Ledger) Join(before, next Roster) error {
 // quorum is possible any more.
 func (l *Ledger) Force(c Change) error {
 	return l.while(func() error {
-		next, err := l.known.Load().Roster.With(c)
+		s := l.known.Load().state
+		next, err := s.Roster.With(c)
 		if err != nil {
 			return err
 		}
-		return l.put(state{Roster: next})
+		return l.put(state{Roster: next, Learners: s.Learners})
 	})
 }
 
@@ -216,35 +262,47 @@ func (l *Ledger) Merge(k Knowledge) error {
 
 // merge is called by while.
 func (l *Ledger) merge(k Knowledge) error {
-	ours := l.known.Load().Roster
-	if ours.Cluster != k.Roster.Cluster {
+	ours := l.known.Load().state
+	if ours.Roster.Cluster != k.Roster.Cluster {
 		return ErrOtherCluster
 	}
-	if !ours.Contains(k.Roster) {
+	if !ours.Roster.Contains(k.Roster) {
 		// What was promised and accepted was about the roster before, so it goes.
-		if err := l.put(state{Roster: ours.union(k.Roster)}); err != nil {
+		next := state{Roster: ours.Roster.union(k.Roster), Learners: merge(ours.Learners, k.Learners)}
+		if err := l.put(next); err != nil {
 			return err
 		}
 	}
-	now := l.known.Load()
-	if k.Accepted == nil || !k.Roster.Equal(now.Roster) {
-		return nil
+	learners := k.Learners
+	if k.Accepted != nil {
+		l.hearOf(k.Roster, *k.Accepted)
+		learners = merge(learners, k.Accepted.Added)
 	}
-	hash := k.Accepted.Hash()
-	if _, known := now.heard[hash]; known {
-		return nil
+	// Last: a node whose disk fails must count quorums in all rosters that it hears of.
+	if err := l.enroll(learners); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotEnrolled, err)
+	}
+	return nil
+}
+
+// hearOf notes that another node has accepted next to follow base. It is called by while.
+func (l *Ledger) hearOf(base, next Roster) {
+	now := l.known.Load()
+	hash := next.Hash()
+	if _, known := now.heard[hash]; known || !base.Equal(now.Roster) {
+		return
 	}
 	heard := maps.Clone(now.heard)
 	if heard == nil {
 		heard = make(map[string]Roster)
 	}
-	heard[hash] = *k.Accepted
+	heard[hash] = next
 	l.known.Store(&known{state: now.state, heard: heard})
-	return nil
 }
 
 // put makes s durable and known. It is called by while.
 func (l *Ledger) put(s state) error {
+	s.Learners = s.Roster.strangers(s.Learners)
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
@@ -263,6 +321,12 @@ func (l *Ledger) put(s state) error {
 func (k Knowledge) validate() error {
 	if err := k.Roster.validate(); err != nil {
 		return err
+	}
+	if err := validateIDs(k.Learners); err != nil {
+		return err
+	}
+	if len(k.Roster.strangers(k.Learners)) != len(k.Learners) {
+		return errors.New("a learner is in the roster or was removed")
 	}
 	if k.Accepted == nil {
 		return nil
@@ -340,6 +404,7 @@ func (l *Ledger) consent(m Message) (ok bool, err error) {
 			return false, err
 		}
 		s.Accepted = &proposal{Ballot: m.Ballot, Next: *m.Next}
+		s.Learners = merge(s.Learners, m.Next.Added)
 	}
 	return true, l.put(s)
 }

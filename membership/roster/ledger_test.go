@@ -179,6 +179,8 @@ func TestAChangeIsKnownOnceDurableAndToldOnceKnown(t *testing.T) {
 	}{
 		"join":              {func(l *roster.Ledger) error { return l.Join(base, roster.Found(id(1))) }, errDisk},
 		"force":             {func(l *roster.Ledger) error { return l.Force(roster.Change{Remove: id(3)}) }, errDisk},
+		"enroll":            {func(l *roster.Ledger) error { return l.Enroll(id(4)) }, errDisk},
+		"merge a learner":   {func(l *roster.Ledger) error { return l.Merge(learnersOf(base, 4)) }, errDisk},
 		"merge":             {func(l *roster.Ledger) error { return l.Merge(roster.Knowledge{Roster: next}) }, errDisk},
 		"hear":              {func(l *roster.Ledger) error { return l.Merge(roster.Knowledge{Roster: base, Accepted: &next}) }, nil},
 		"promise":           {func(l *roster.Ledger) error { return consent(l, prepare(base, 3, id(2))) }, errDisk},
@@ -199,8 +201,8 @@ func TestAChangeIsKnownOnceDurableAndToldOnceKnown(t *testing.T) {
 				l.Merge(roster.Knowledge{Roster: base}) // nothing new, but takes the lock
 			})
 			if d.broken = c.broken; d.broken != nil {
-				if got := c.deed(l); !errors.Is(got, errDisk) || !cmp.Equal(l.Rosters(), []roster.Roster{base}) || told != nil {
-					t.Errorf("broken disk: got %v, rosters %v, told %v", got, l.Rosters(), told)
+				if got := c.deed(l); !errors.Is(got, errDisk) || !cmp.Equal(l.Rosters(), []roster.Roster{base}) || l.Learners() != nil || told != nil {
+					t.Errorf("broken disk: got %v, rosters %v, learners %v, told %v", got, l.Rosters(), l.Learners(), told)
 				}
 			}
 			d.broken = nil
@@ -226,7 +228,7 @@ func TestPromisesAndAcceptanceSurviveAReopen(t *testing.T) {
 		t.Errorf("promise as before: got %v, want no consent", got)
 	}
 	m := prepare(base, 8, id(2))
-	want := roster.Reply{OK: true, From: roster.Knowledge{Roster: base, Accepted: &next}, Promised: m.Ballot, Ballot: roster.Ballot{Round: 5, Node: id(2)}}
+	want := roster.Reply{OK: true, From: roster.Knowledge{Roster: base, Accepted: &next, Learners: []string{id(4)}}, Promised: m.Ballot, Ballot: roster.Ballot{Round: 5, Node: id(2)}}
 	if got, err := l.Answer(m); err != nil || !cmp.Equal(got, want) {
 		t.Errorf("reopened: got %+v, %v, want %+v", got, err, want)
 	}
@@ -239,9 +241,88 @@ func TestOpenRefusesWhatMakesNoSense(t *testing.T) {
 		fmt.Sprintf(`{"roster":{"cluster":%q,"added":[%q,%q]}}`, id(1), id(2), id(1)),
 		fmt.Sprintf(`{"roster":{"cluster":%q,"removed":[%q,%q]}}`, id(1), id(2), id(2)),
 		fmt.Sprintf(`{"roster":{"cluster":%q,"added":[%q]},"promised":7}`, id(1), id(2)),
+		fmt.Sprintf(`{"roster":{"cluster":%q,"added":[%q]},"learners":["x"]}`, id(1), id(2)),
+		fmt.Sprintf(`{"roster":{"cluster":%q,"added":[%q]},"learners":[%q]}`, id(1), id(2), id(2)),
+		fmt.Sprintf(`{"roster":{"cluster":%q,"added":[%q],"removed":[%q]},"learners":[%q]}`, id(1), id(2), id(3), id(3)),
 	} {
 		if l, err := roster.Open(roster.Config{Self: id(1), Saved: []byte(saved)}); err == nil {
 			t.Errorf("%q: opened with %v, want an error", saved, l.Rosters())
 		}
+	}
+}
+
+func learnersOf(r roster.Roster, learners ...int) roster.Knowledge {
+	k := roster.Knowledge{Roster: r}
+	for _, n := range learners {
+		k.Learners = append(k.Learners, id(n))
+	}
+	return k
+}
+
+func TestLearnersMergeUntilTheyAreInTheRosterOrRemoved(t *testing.T) {
+	base, before := founders(t)
+	var d disk
+	l := joined(t, id(1), &d, base)
+	stamp := l.Stamp()
+	want := func(learners ...int) {
+		t.Helper()
+		want := learnersOf(base, learners...).Learners
+		if got := l.Learners(); !cmp.Equal(got, want) {
+			t.Errorf("learners: got %v, want %v", got, want)
+		}
+		if got := open(t, id(1), &d, nil).Learners(); !cmp.Equal(got, want) {
+			t.Errorf("learners after a reopen: got %v, want %v", got, want)
+		}
+		if l.Stamp() == stamp {
+			t.Errorf("the stamp stays %s", stamp)
+		}
+		stamp = l.Stamp()
+	}
+	must(t, l.Enroll(id(4)))
+	want(4)
+	must(t, l.Merge(learnersOf(before, 3, 5, 6))) // from a ledger that has yet to hear of the last change
+	want(4, 5, 6)
+	next := with(t, base, roster.Change{Add: id(4)}, roster.Change{Remove: id(5)})
+	must(t, l.Merge(learnersOf(next, 7)))
+	want(6, 7)
+	must(t, l.Merge(learnersOf(base, 4, 5, 6)), l.Enroll(id(4)), l.Enroll(id(1)))
+	if got := l.Learners(); !cmp.Equal(got, []string{id(6), id(7)}) {
+		t.Errorf("what was known before brings back %v", got)
+	}
+	for _, id := range []string{id(5), "x", ""} {
+		if got := l.Enroll(id); !errors.Is(got, roster.ErrBadChange) {
+			t.Errorf("enroll %q: got %v, want ErrBadChange", id, got)
+		}
+	}
+	if got := open(t, id(1), &disk{}, nil).Enroll(id(2)); !errors.Is(got, roster.ErrBadChange) {
+		t.Errorf("enroll in no cluster: got %v, want ErrBadChange", got)
+	}
+}
+
+func TestWhoIsProposedIsALearnerAndSoIsWhoJoins(t *testing.T) {
+	base, _ := founders(t)
+	next := with(t, base, roster.Change{Add: id(4)})
+	acceptor, hearer, newcomer := joined(t, id(1), &disk{}, base), joined(t, id(2), &disk{}, base), joined(t, id(4), &disk{}, base)
+	must(t, consent(acceptor, accept(base, 1, id(3), next)), hearer.Merge(roster.Knowledge{Roster: base, Accepted: &next}))
+	for name, l := range map[string]*roster.Ledger{"acceptor": acceptor, "hearer": hearer, "newcomer": newcomer} {
+		if got, want := l.Learners(), []string{id(4)}; !cmp.Equal(got, want) {
+			t.Errorf("%s: learners %v, want %v", name, got, want)
+		}
+	}
+}
+
+// A node whose disk fails still answers reads, and so must count quorums as the others do.
+func TestAProposalIsHeardThoughItsLearnerCannotBeSaved(t *testing.T) {
+	base, _ := founders(t)
+	next := with(t, base, roster.Change{Add: id(4)})
+	var d disk
+	l := joined(t, id(1), &d, base)
+	d.broken = errors.New("disk is broken")
+	err := l.Merge(roster.Knowledge{Roster: base, Accepted: &next})
+	if !errors.Is(err, roster.ErrNotEnrolled) || !errors.Is(err, d.broken) {
+		t.Errorf("got %v, want ErrNotEnrolled and why", err)
+	}
+	if got, want := l.Rosters(), []roster.Roster{base, next}; !cmp.Equal(got, want) {
+		t.Errorf("rosters: got %v, want %v", got, want)
 	}
 }

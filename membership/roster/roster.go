@@ -20,15 +20,16 @@ type Roster struct {
 }
 
 // Change is one step from a roster to the next: Add joins, Remove goes, both together are a
-// replacement. Empty means nobody.
+// replacement. Empty means nobody. Remove may be a node that was never added: N stays, and that
+// node can never join.
 type Change struct {
 	Add    string `json:"add,omitempty"`
 	Remove string `json:"remove,omitempty"`
 }
 
 // ErrBadChange is returned by With for a change that the roster cannot take: adding somebody
-// who is in or was removed, removing somebody who is not in, removing the last
-// member, or no change at all.
+// who is in or was removed, removing somebody for the second time, removing the last member, or
+// no change at all.
 var ErrBadChange = errors.New("roster cannot take this change")
 
 // Found returns the roster of a new cluster, with a random id and one member.
@@ -58,6 +59,17 @@ func (r Roster) Has(id string) bool { return contains(r.Added, id) && !contains(
 // HasRemoved reports whether id has left or was forgotten, for ever.
 func (r Roster) HasRemoved(id string) bool { return contains(r.Removed, id) }
 
+// strangers returns those of ids that r has neither added nor removed.
+func (r Roster) strangers(ids []string) []string {
+	var strangers []string
+	for _, id := range ids {
+		if !contains(r.Added, id) && !contains(r.Removed, id) {
+			strangers = append(strangers, id)
+		}
+	}
+	return strangers
+}
+
 // Contains reports whether all that is in s is in r.
 func (r Roster) Contains(s Roster) bool {
 	return r.Cluster == s.Cluster && r.union(s).size() == r.size()
@@ -86,8 +98,8 @@ func (r Roster) With(c Change) (Roster, error) {
 		return Roster{}, fmt.Errorf("%w: %.40q is no node id", ErrBadChange, c.Add)
 	case c.Add != "" && (contains(r.Added, c.Add) || contains(r.Removed, c.Add)):
 		return Roster{}, fmt.Errorf("%w: %s was added before", ErrBadChange, c.Add)
-	case c.Remove != "" && !r.Has(c.Remove):
-		return Roster{}, fmt.Errorf("%w: %s is not in it", ErrBadChange, c.Remove)
+	case c.Remove != "" && (!isID(c.Remove) || c.Remove == c.Add || r.HasRemoved(c.Remove)):
+		return Roster{}, fmt.Errorf("%w: %.40q is no node id, or was removed before", ErrBadChange, c.Remove)
 	}
 	step := Roster{Cluster: r.Cluster}
 	if c.Add != "" {
@@ -134,11 +146,13 @@ func (r Roster) validate() error {
 	if !isID(r.Cluster) {
 		return fmt.Errorf("cluster id %.40q is not 32 hexadecimal digits", r.Cluster)
 	}
-	for _, ids := range [][]string{r.Added, r.Removed} {
-		for i, id := range ids {
-			if !isID(id) || i > 0 && id <= ids[i-1] {
-				return fmt.Errorf("node id %.40q is malformed or out of order", id)
-			}
+	return errors.Join(validateIDs(r.Added), validateIDs(r.Removed))
+}
+
+func validateIDs(ids []string) error {
+	for i, id := range ids {
+		if !isID(id) || i > 0 && id <= ids[i-1] {
+			return fmt.Errorf("node id %.40q is malformed or out of order", id)
 		}
 	}
 	return nil

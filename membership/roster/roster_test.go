@@ -37,10 +37,21 @@ func TestMembersAreAddedAndNotRemoved(t *testing.T) {
 
 func TestARemovedIDNeverReturns(t *testing.T) {
 	r := with(t, roster.Found(id(1)), roster.Change{Add: id(2)}, roster.Change{Remove: id(2)})
-	for _, c := range []roster.Change{{Add: id(2)}, {Add: id(2), Remove: id(1)}, {Add: id(1)}, {Remove: id(2)}, {Remove: id(9)}, {}} {
+	for _, c := range []roster.Change{{Add: id(2)}, {Add: id(2), Remove: id(1)}, {Add: id(1)}, {Remove: id(2)}, {Remove: "x"}, {Add: id(9), Remove: id(9)}, {}} {
 		if next, err := r.With(c); !errors.Is(err, roster.ErrBadChange) {
 			t.Errorf("%+v: got %v, %v, want ErrBadChange", c, next, err)
 		}
+	}
+}
+
+func TestRemovingSomebodyWhoNeverWasInLeavesN(t *testing.T) {
+	r := with(t, roster.Found(id(1)), roster.Change{Add: id(2)})
+	next := with(t, r, roster.Change{Remove: id(3)})
+	if got := next.Members(); !slices.Equal(got, r.Members()) {
+		t.Errorf("members: got %v, want %v", got, r.Members())
+	}
+	if after, err := next.With(roster.Change{Add: id(3)}); !errors.Is(err, roster.ErrBadChange) {
+		t.Errorf("adding it afterwards: got %v, %v, want ErrBadChange", after, err)
 	}
 }
 
