@@ -1,0 +1,8 @@
+//go:build race
+
+package model
+
+const (
+	checks     = "40"
+	runMutants = false
+)

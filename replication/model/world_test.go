@@ -1,0 +1,384 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/protocol7/snakes/membership/roster"
+)
+
+// world is what a program runs in: machines, a network between them, and a notebook of all that
+// was promised.
+type world struct {
+	mutant     mutant
+	machines   map[string]*machine
+	background sync.WaitGroup // all that nobody waits for before the end
+
+	mu        sync.Mutex // guards the fields below; no other lock is taken with it held
+	dice      *rand.Rand
+	faulty    bool
+	cut       map[string]bool     // by pair
+	processes map[string]*process // that run, by node id
+	disks     map[string]*disk    // all that ever were, by node id
+	origins   uint64
+	ids       int
+	book
+}
+
+// machine is a place for a node.
+type machine struct {
+	name  string
+	ahead atomic.Int64 // of its wall clock, in ns
+
+	// Only the world's own goroutine and, under lifecycle, what puts a removed node back to work
+	// touch these.
+	lifecycle sync.Mutex // guards the fields below; nothing that takes time is done with it held
+	disk      *disk      // nil if it never took part
+	process   *process   // nil while it is down
+}
+
+func (m *machine) now() time.Time { return time.Now().Add(time.Duration(m.ahead.Load())) }
+
+// newWorld returns a world in which the first so many machines are members of one cluster.
+func newWorld(p program, with mutant) *world {
+	w := &world{
+		mutant: with, machines: make(map[string]*machine), dice: rand.New(rand.NewPCG(p.seed, 1)), faulty: true,
+		cut: make(map[string]bool), processes: make(map[string]*process), disks: make(map[string]*disk), book: newBook(),
+	}
+	for _, name := range machines {
+		w.machines[string(name)] = &machine{name: string(name)}
+	}
+	var r roster.Roster
+	for i := range p.members {
+		m := w.machines[machines[i:i+1]]
+		w.insertDisk(m)
+		if i == 0 {
+			r = roster.Found(m.disk.id)
+		} else {
+			r = must(r.With(roster.Change{Add: m.disk.id}))
+		}
+	}
+	for i := range p.members {
+		w.boot(w.machines[machines[i:i+1]], r)
+	}
+	return w
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// boot starts a founding member of r.
+func (w *world) boot(m *machine, r roster.Roster) {
+	ledger := must(roster.Open(roster.Config{Self: m.disk.id, Save: func(b []byte) error {
+		m.disk.state["roster"] = b
+		return nil
+	}}))
+	if err := ledger.Join(roster.Roster{}, r); err != nil {
+		panic(err)
+	}
+	m.process = w.start(m)
+}
+
+// insertDisk gives a machine an empty disk, and so a new node id.
+func (w *world) insertDisk(m *machine) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if m.disk != nil {
+		m.disk.lost = true
+	}
+	w.ids++
+	m.disk = newDisk(fmt.Sprintf("%032x", w.ids), m.name)
+	w.disks[m.disk.id] = m.disk
+}
+
+// origin draws the number of a process.
+func (w *world) origin() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.origins++
+	return w.origins
+}
+
+func (w *world) put(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.processes[p.id] = p
+}
+
+func (w *world) drop(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.processes[p.id] == p {
+		delete(w.processes, p.id)
+	}
+}
+
+// running returns the process of a node, nil if it has none.
+func (w *world) running(id string) *process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.processes[id]
+}
+
+// all returns the processes that run, by id.
+func (w *world) all() []*process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var all []*process
+	for _, p := range w.processes {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *process) int { return strings.Compare(a.id, b.id) })
+	return all
+}
+
+// others returns the ids of the other nodes that run.
+func (w *world) others(id string) []string {
+	var ids []string
+	for _, p := range w.all() {
+		if p.id != id {
+			ids = append(ids, p.id)
+		}
+	}
+	return ids
+}
+
+// named returns the name of a node's machine.
+func (w *world) named(id string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.disks[id].name
+}
+
+// called returns what to call a node in messages: its machine and the number of its disk.
+func (w *world) called(id string) string {
+	return w.named(id) + strings.TrimLeft(id, "0")
+}
+
+// upTo returns some time that something takes while there are faults, and next to none later.
+func (w *world) upTo(most time.Duration) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.faulty {
+		most /= 20
+	}
+	return time.Millisecond + time.Duration(w.dice.Int64N(int64(most)))
+}
+
+func pair(a, b string) string { return min(a, b) + max(a, b) }
+
+// gossip goes round as long as the world stands.
+func (w *world) gossip(done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case <-time.After(time.Second):
+		}
+		all := w.all()
+		for i, p := range all {
+			for j, q := range all {
+				if i != j && w.hears(p, q) {
+					p.gossip(q.id, q.self(), q.ledger.Knowledge())
+				}
+			}
+			p.miss()
+		}
+	}
+}
+
+// hears reports whether what p gossips with reaches q now.
+func (w *world) hears(p, q *process) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.faulty || !w.cut[pair(p.machine.name, q.machine.name)] && w.dice.IntN(5) > 0
+}
+
+// removed takes a node that was removed back as a new one, with an empty disk.
+func (w *world) removed(p *process) {
+	m := p.machine
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	if m.process != p {
+		return
+	}
+	p.crash()
+	w.insertDisk(m)
+	m.process = w.start(m)
+}
+
+// do carries out a step that is not a client's.
+func (w *world) do(s step) {
+	a, b := w.machines[machines[s.a:s.a+1]], w.machines[machines[s.b:s.b+1]]
+	switch s.what {
+	case cut:
+		w.cutOff([]*machine{a}, []*machine{b}, s.perhaps)
+	case isolate:
+		w.cutOff([]*machine{a}, slices.Collect(maps.Values(w.machines)), s.perhaps)
+	case crash, stop:
+		end := (*process).crash
+		if s.what == stop {
+			end = (*process).stop
+		}
+		if down := w.down(); down != nil && s.perhaps {
+			a = down
+		}
+		w.toggle(a, end)
+	case wipe:
+		if a.disk != nil && w.spares(a) {
+			a.end((*process).crash)
+			w.insertDisk(a)
+			w.toggle(a, nil)
+		}
+	case join:
+		if a.disk == nil {
+			w.insertDisk(a)
+			w.toggle(a, nil)
+		}
+	case forget:
+		w.forget(a, b)
+	case skew:
+		a.ahead.Store(int64(s.skew))
+	case unreadable:
+		a.lifecycle.Lock()
+		defer a.lifecycle.Unlock()
+		if a.process != nil {
+			a.process.volume.spoil(s.key)
+		}
+	}
+}
+
+// cutOff cuts each of some machines off from each of the others, or heals all cuts.
+func (w *world) cutOff(some, others []*machine, heal bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if heal {
+		clear(w.cut)
+		return
+	}
+	for _, a := range some {
+		for _, b := range others {
+			w.cut[pair(a.name, b.name)] = true
+		}
+	}
+}
+
+// down returns a machine whose node is down, nil if there is none.
+func (w *world) down() *machine {
+	for _, name := range machines {
+		m := w.machines[string(name)]
+		m.lifecycle.Lock()
+		down := m.disk != nil && m.process == nil
+		m.lifecycle.Unlock()
+		if down {
+			return m
+		}
+	}
+	return nil
+}
+
+// toggle ends the process of a machine, or starts one.
+func (w *world) toggle(m *machine, end func(*process)) {
+	if m.end(end) {
+		return
+	}
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	if m.disk != nil {
+		m.process = w.start(m)
+	}
+}
+
+// end ends the process and reports whether there was one.
+func (m *machine) end(end func(*process)) bool {
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	if m.process == nil {
+		return false
+	}
+	end(m.process)
+	m.process = nil
+	return true
+}
+
+// spares reports whether a cluster stays whole without the disk of a machine: whether of each
+// roster that may be in force a majority of others has the disk that it had.
+func (w *world) spares(m *machine) bool {
+	good := make(map[string]bool)
+	var disks []*disk
+	for _, other := range w.machines {
+		other.lifecycle.Lock()
+		if other.disk != nil {
+			disks = append(disks, other.disk)
+			good[other.disk.id] = other != m
+		}
+		other.lifecycle.Unlock()
+	}
+	for _, d := range disks {
+		for _, r := range d.rosters() {
+			left := 0
+			for _, id := range r.Members() {
+				if good[id] {
+					left++
+				}
+			}
+			if left <= len(r.Members())/2 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// forget has a machine's node forgotten, asked of another.
+func (w *world) forget(m, of *machine) {
+	of.lifecycle.Lock()
+	p := of.process
+	of.lifecycle.Unlock()
+	if m == of || m.disk == nil || p == nil || !w.spares(m) {
+		return
+	}
+	id := m.disk.id
+	w.mu.Lock()
+	w.forgotten[id] = true
+	w.mu.Unlock()
+	w.background.Go(func() { p.forget(context.Background(), id) })
+}
+
+// heal ends all faults.
+func (w *world) heal() {
+	w.mu.Lock()
+	w.faulty = false
+	clear(w.cut)
+	w.mu.Unlock()
+	for _, m := range w.machines {
+		m.lifecycle.Lock()
+		up := m.process != nil
+		if up {
+			m.process.volume.mend()
+		}
+		m.lifecycle.Unlock()
+		if !up {
+			w.toggle(m, nil)
+		}
+	}
+}
+
+// end ends all processes and waits for everything.
+func (w *world) end() {
+	for _, m := range w.machines {
+		m.end((*process).crash)
+	}
+	w.background.Wait()
+}
