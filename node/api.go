@@ -51,7 +51,10 @@ type replica interface {
 	Write(records []replication.Record) []replication.Outcome
 	Lookup(key string) (replication.Meta, error)
 	Fetch(key string) (replication.Record, error)
-	Status(theirHash uint64) replication.Status
+	Buckets() []uint64
+	Contents(buckets []int) []replication.Held
+	// Status answers an exchange with node from.
+	Status(from string, theirs replication.Status) replication.Status
 }
 
 // offers lets other nodes pull what they lack.
@@ -64,8 +67,9 @@ type offers interface {
 type roster interface {
 	// Stamp is a short text, fit for a header, that changes whenever what State returns does.
 	Stamp() string
-	// State is all that this node knows of the roster.
+	// State is all that this node knows of the roster, Merge takes in the State of another one.
 	State() []byte
+	Merge(state []byte) error
 	// Admit returns nil if the node that says hello may ask, or membership.ErrRemoved,
 	// ErrOtherCluster or ErrTwin.
 	Admit(ctx context.Context, hello membership.Hello) error

@@ -97,7 +97,10 @@ type fakeReplica struct {
 	write  func(records []replication.Record) []replication.Outcome
 	lookup func(key string) (replication.Meta, error)
 	fetch  func(key string) (replication.Record, error)
-	status func(theirHash uint64) replication.Status
+	status func(from string, theirs replication.Status) replication.Status
+
+	buckets  func() []uint64
+	contents func(buckets []int) []replication.Held
 }
 
 func (f *fakeReplica) Write(records []replication.Record) []replication.Outcome {
@@ -105,12 +108,28 @@ func (f *fakeReplica) Write(records []replication.Record) []replication.Outcome 
 }
 func (f *fakeReplica) Lookup(key string) (replication.Meta, error)  { return f.lookup(key) }
 func (f *fakeReplica) Fetch(key string) (replication.Record, error) { return f.fetch(key) }
-func (f *fakeReplica) Status(theirHash uint64) replication.Status   { return f.status(theirHash) }
+func (f *fakeReplica) Buckets() []uint64                            { return f.buckets() }
+func (f *fakeReplica) Contents(buckets []int) []replication.Held    { return f.contents(buckets) }
+func (f *fakeReplica) Status(from string, theirs replication.Status) replication.Status {
+	return f.status(from, theirs)
+}
+
+type fakeOffers struct {
+	open func(from string, theirs *seen.Set) (replication.Pull, error)
+	page func(pull, from uint64) (replication.Page, error)
+}
+
+func (f *fakeOffers) OpenPull(from string, theirs *seen.Set) (replication.Pull, error) {
+	return f.open(from, theirs)
+}
+
+func (f *fakeOffers) NextPage(pull, from uint64) (replication.Page, error) { return f.page(pull, from) }
 
 type fakeRoster struct {
 	stamp   func() string
 	admit   func(hello membership.Hello) error
 	consent func(hello membership.Hello, message []byte) ([]byte, error)
+	merge   func(state []byte) error
 }
 
 func (f *fakeRoster) Stamp() string {
@@ -121,6 +140,8 @@ func (f *fakeRoster) Stamp() string {
 }
 
 func (f *fakeRoster) State() []byte { return []byte("state of " + f.Stamp()) }
+
+func (f *fakeRoster) Merge(state []byte) error { return f.merge(state) }
 
 func (f *fakeRoster) Admit(_ context.Context, hello membership.Hello) error {
 	if f.admit == nil {

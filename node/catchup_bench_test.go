@@ -130,6 +130,7 @@ func BenchmarkCatchUpBlank(b *testing.B) {
 type benchNode struct {
 	id      string
 	store   *disk.Store
+	memory  *replication.Memory
 	replica *replication.Replica
 	peers   *peers
 	syncer  *replication.Syncer
@@ -158,12 +159,17 @@ func newBenchNode(b *testing.B, id, dir string) *benchNode {
 	}
 	b.Cleanup(func() { _ = store.Close() }) // what it holds is thrown away
 	clock := version.NewClock(nil, version.Timestamp{})
-	n := &benchNode{id: id, store: store, replica: replication.NewReplica(store, clock, 1, nil)}
+	memory, err := replication.OpenMemory(store, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := &benchNode{id: id, store: store, memory: memory, replica: replication.NewReplica(store, memory, clock, 1, nil)}
 	offers, err := replication.NewOffers(replication.OffersConfig{Store: store, Members: benchMembers(id)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	config, _ := fakes()
+	config.Roster.(*fakeRoster).merge = func([]byte) error { return nil }
 	config.Self, config.Store, config.Replica, config.Offers, config.Clock = id, store, n.replica, offers, clock
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -199,7 +205,7 @@ func (n *benchNode) exchange(b *testing.B, source *benchNode, pace time.Duration
 	n.ask(b, source)
 	ctx, stop := context.WithCancel(context.Background())
 	monitor, err := replication.NewMonitor(replication.MonitorConfig{
-		Replica: n.replica, Members: benchMembers(n.id), Peers: n.peers, Interval: pace,
+		Replica: n.replica, Members: benchMembers(n.id), Peers: n.peers, Memory: n.memory, Interval: pace,
 		Heard: func(string, *seen.Set) {
 			if ctx.Err() == nil {
 				heard()
@@ -218,7 +224,7 @@ func (n *benchNode) sync(b *testing.B, source *benchNode) {
 	n.ask(b, source)
 	var err error
 	n.syncer, err = replication.NewSyncer(replication.SyncConfig{
-		Replica: n.replica, Members: benchMembers(n.id), Peers: n.peers, Grace: 1,
+		Replica: n.replica, Members: benchMembers(n.id), Peers: n.peers, Memory: n.memory, Grace: 1,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -274,6 +280,7 @@ func (m benchMembers) View() *replication.View {
 
 func (benchMembers) Failed(string, time.Time, error) {}
 func (benchMembers) Answered(string)                 {}
+func (benchMembers) Enroll(string) error             { return nil }
 
 // benchRecord returns the record of the i-th key that is made by the given write.
 func benchRecord(i, size int, write uint64) replication.Record {

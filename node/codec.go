@@ -17,18 +17,26 @@ import (
 //	meta     version (28 bytes), flags (1), size
 //	outcome  name of an error's kind, then its text; the name is empty for none, and the
 //	         current meta follows instead
-//	status   origin (8), clock wall (8), clock logical (4), wall in ns (8), keys, hash of the
-//	         seen set (8), flags (1), the seen set if there is one
+//	status   origin (8), clock wall (8), clock logical (4), wall in ns (8), keys, tombstones,
+//	         hash of the seen set (8), digest (8), keys pulled, keys offered, flags (1), the
+//	         seen set and what is recalled if they are there
+//	pulling  seen set, state of the asking node's roster
 //	pull     id (8), number of keys, seen set
+//	buckets  4,096 digests (8)
+//	held     key, version (28 bytes), flags (1)
 //	page     number to ask for next, flags (1), records with their number before them
 //	error    name of the error's kind, then its text
 //
-// The body of a request is one of them, or the records of a batch with their number before
-// them. The body of an answer is one of them (with status 200; an error with any other), and
+// The body of a request is one of them, or the records of a batch or numbers of buckets with
+// their number before them, and so is what buckets hold. The body of an answer is one of them (with status 200; an error with any other), and
 // then the state of the answering node's roster, empty if the asker has the same.
 const (
-	flagDeleted = 1 << 0 // of record and meta
-	flagSeen    = 1 << 0 // of status
+	flagDeleted = 1 << 0 // of record, meta and held
+	// flagSeen and those after it are of status.
+	flagSeen     = 1 << 0
+	flagRecall   = 1 << 1
+	flagRecalled = 1 << 2
+	flagFresh    = 1 << 3
 	// flagIncomplete is of page.
 	flagIncomplete = 1 << 0
 
@@ -37,6 +45,7 @@ const (
 	// minRecord and minOutcome are the lengths of the shortest ones.
 	minRecord  = 1 + 1 + version.Size + 1 + 1 + 1
 	minOutcome = 1 + 1
+	minHeld    = 1 + 1 + version.Size + 1
 )
 
 func appendText[T string | []byte](b []byte, text T) []byte {
@@ -106,11 +115,25 @@ func appendStatus(b []byte, s replication.Status) []byte {
 	b = binary.BigEndian.AppendUint32(b, s.Clock.Logical)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Wall.UnixNano()))
 	b = binary.AppendUvarint(b, s.Keys)
+	b = binary.AppendUvarint(b, s.Tombstones)
 	b = binary.BigEndian.AppendUint64(b, s.SeenHash)
-	if s.Seen == nil {
-		return append(b, 0)
+	b = binary.BigEndian.AppendUint64(b, s.Digest)
+	b = binary.AppendUvarint(b, s.Pulled)
+	b = binary.AppendUvarint(b, s.Offered)
+	var flags byte
+	for flag, set := range map[byte]bool{
+		flagSeen: s.Seen != nil, flagRecall: s.Recall, flagRecalled: s.Recalled != nil, flagFresh: s.Fresh,
+	} {
+		if set {
+			flags |= flag
+		}
 	}
-	b, _ = s.Seen.AppendBinary(append(b, flagSeen)) // the error is always nil
+	b = append(b, flags)
+	for _, set := range []*seen.Set{s.Seen, s.Recalled} {
+		if set != nil {
+			b, _ = set.AppendBinary(b) // the error is always nil
+		}
+	}
 	return b
 }
 
@@ -284,16 +307,23 @@ func (d *decoder) status() replication.Status {
 		Origin: d.uint64(),
 		Clock:  version.Timestamp{Wall: int64(d.uint64()), Logical: d.uint32()},
 		Wall:   time.Unix(0, int64(d.uint64())),
-		Keys:   d.uvarint(), SeenHash: d.uint64(),
+		Keys:   d.uvarint(), Tombstones: d.uvarint(),
+		SeenHash: d.uint64(), Digest: d.uint64(),
+		Pulled: d.uvarint(), Offered: d.uvarint(),
 	}
 	if s.Clock.Wall < 0 {
 		d.fail("clock before 1970")
 	}
-	if d.flags(flagSeen) != 0 && d.err == nil {
+	flags := d.flags(flagSeen | flagRecall | flagRecalled | flagFresh)
+	s.Recall, s.Fresh = flags&flagRecall != 0, flags&flagFresh != 0
+	if flags&flagSeen != 0 {
 		s.Seen = d.seen()
 		if d.err == nil && s.Seen.Hash() != s.SeenHash {
 			d.fail("seen set with another hash than announced")
 		}
+	}
+	if flags&flagRecalled != 0 {
+		s.Recalled = d.seen()
 	}
 	return s
 }
@@ -346,4 +376,61 @@ func (d *decoder) seen() *seen.Set {
 	}
 	d.rest = rest
 	return set
+}
+
+// appendNumbers appends small numbers with their number before them.
+func appendNumbers(b []byte, numbers []int) []byte {
+	b = binary.AppendUvarint(b, uint64(len(numbers)))
+	for _, n := range numbers {
+		b = binary.AppendUvarint(b, uint64(n))
+	}
+	return b
+}
+
+// numbers reads numbers from 0 to below limit.
+func (d *decoder) numbers(limit int) []int {
+	numbers := make([]int, d.count(1))
+	for i := range numbers {
+		n := d.uvarint()
+		if n >= uint64(limit) {
+			d.fail("number %d where %d is the limit", n, limit)
+			return nil
+		}
+		numbers[i] = int(n)
+	}
+	return numbers
+}
+
+func appendBuckets(b []byte, buckets []uint64) []byte {
+	for _, digest := range buckets {
+		b = binary.BigEndian.AppendUint64(b, digest)
+	}
+	return b
+}
+
+// buckets reads the digests of all buckets.
+func (d *decoder) buckets() []uint64 {
+	buckets := make([]uint64, replication.DigestBuckets)
+	for i := range buckets {
+		buckets[i] = d.uint64()
+	}
+	return buckets
+}
+
+func appendHeld(b []byte, held []replication.Held) []byte {
+	b = binary.AppendUvarint(b, uint64(len(held)))
+	for _, h := range held {
+		b = appendVersion(appendText(b, h.Key), h.Version)
+		b = append(b, deletedFlag(h.Deleted))
+	}
+	return b
+}
+
+// held reads what keys hold.
+func (d *decoder) held() []replication.Held {
+	held := make([]replication.Held, d.count(minHeld))
+	for i := range held {
+		held[i] = replication.Held{Key: d.key(), Version: d.version(), Deleted: d.flags(flagDeleted) != 0}
+	}
+	return held
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,6 +54,11 @@ var drawOutcome = rapid.Custom(func(t *rapid.T) replication.Outcome {
 	return replication.Outcome{Current: drawMeta.Draw(t, "current")}
 })
 
+var drawHeld = rapid.Custom(func(t *rapid.T) replication.Held {
+	r := drawRecord.Draw(t, "record")
+	return replication.Held{Key: r.Key, Version: r.Version, Deleted: r.Deleted}
+})
+
 var drawStatus = rapid.Custom(func(t *rapid.T) replication.Status {
 	s := replication.Status{
 		Origin:   rapid.Uint64().Draw(t, "origin"),
@@ -60,16 +66,30 @@ var drawStatus = rapid.Custom(func(t *rapid.T) replication.Status {
 		Wall:     time.Unix(0, rapid.Int64().Draw(t, "wall")),
 		Keys:     rapid.Uint64().Draw(t, "keys"),
 		SeenHash: rapid.Uint64().Draw(t, "hash"),
+		Digest:   rapid.Uint64().Draw(t, "digest"),
+		Pulled:   rapid.Uint64().Draw(t, "pulled"), Offered: rapid.Uint64().Draw(t, "offered"),
+		Tombstones: rapid.Uint64().Draw(t, "tombstones"),
+		Recall:     rapid.Bool().Draw(t, "recall"), Fresh: rapid.Bool().Draw(t, "fresh"),
+		Recalled: drawSet(t, "recalled"),
+		Seen:     drawSet(t, "seen"),
 	}
-	if rapid.Bool().Draw(t, "with set") {
-		s.Seen = new(seen.Set)
-		for range rapid.IntRange(0, 20).Draw(t, "dots") {
-			s.Seen.Add(version.Dot{Origin: rapid.Uint64Range(1, 3).Draw(t, "o"), Counter: rapid.Uint64Range(1, 30).Draw(t, "c")})
-		}
+	if s.Seen != nil {
 		s.SeenHash = s.Seen.Hash()
 	}
 	return s
 })
+
+// drawSet draws a seen set, or nil.
+func drawSet(t *rapid.T, name string) *seen.Set {
+	if rapid.Bool().Draw(t, "no "+name) {
+		return nil
+	}
+	s := new(seen.Set)
+	for range rapid.IntRange(0, 20).Draw(t, name) {
+		s.Add(version.Dot{Origin: rapid.Uint64Range(1, 3).Draw(t, "o"), Counter: rapid.Uint64Range(1, 30).Draw(t, "c")})
+	}
+	return s
+}
 
 func TestMessagesReadBackAsTheyWereWritten(t *testing.T) {
 	empty := cmpopts.EquateEmpty()
@@ -98,6 +118,18 @@ func TestMessagesReadBackAsTheyWereWritten(t *testing.T) {
 		d = decoder{rest: appendOutcomes(nil, outcomes)}
 		if diff := cmp.Diff(outcomes, d.outcomes(len(outcomes)), empty, cmpopts.EquateErrors()); diff != "" || d.end() != nil {
 			t.Fatalf("outcomes (-want +got), %v:\n%s", d.err, diff)
+		}
+
+		numbers := rapid.SliceOf(rapid.IntRange(0, 99)).Draw(t, "numbers")
+		d = decoder{rest: appendNumbers(nil, numbers)}
+		if got := d.numbers(100); !slices.Equal(got, numbers) || d.end() != nil {
+			t.Fatalf("numbers: got %v, %v, want %v", got, d.err, numbers)
+		}
+
+		held := rapid.SliceOf(drawHeld).Draw(t, "held")
+		d = decoder{rest: appendHeld(nil, held)}
+		if got := d.held(); !slices.Equal(got, held) || d.end() != nil {
+			t.Fatalf("held: got %v, %v, want %v", got, d.err, held)
 		}
 
 		status := drawStatus.Draw(t, "status")
@@ -174,6 +206,9 @@ func FuzzMessages(f *testing.F) {
 	f.Add(byte(1), appendMeta(nil, record.Meta()))
 	f.Add(byte(2), appendOutcomes(nil, []replication.Outcome{{Current: record.Meta()}, {Err: replication.ErrDiskFull}}))
 	f.Add(byte(3), appendStatus(nil, replication.Status{Origin: 1, Seen: set, SeenHash: set.Hash()}))
+	f.Add(byte(3), appendStatus(nil, replication.Status{Origin: 1, Seen: set, SeenHash: set.Hash(), Recall: true, Fresh: true, Recalled: set}))
+	f.Add(byte(4), appendHeld(nil, []replication.Held{{Key: "foo", Version: someVersion(1), Deleted: true}}))
+	f.Add(byte(5), appendNumbers(nil, []int{0, 4095}))
 	f.Add(byte(0), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, reader byte, b []byte) {
 		read := []func(b []byte) ([]byte, error){
@@ -197,7 +232,17 @@ func FuzzMessages(f *testing.F) {
 				s := d.status()
 				return appendStatus(nil, s), d.end()
 			},
-		}[reader%4]
+			func(b []byte) ([]byte, error) {
+				d := decoder{rest: b}
+				h := d.held()
+				return appendHeld(nil, h), d.end()
+			},
+			func(b []byte) ([]byte, error) {
+				d := decoder{rest: b}
+				n := d.numbers(replication.DigestBuckets)
+				return appendNumbers(nil, n), d.end()
+			},
+		}[reader%6]
 		written, err := read(b)
 		if err != nil {
 			return

@@ -35,10 +35,14 @@ type Node struct {
 	transport   *transport.Transport
 	membership  *membership.Membership
 	peers       *peers
+	memory      *replication.Memory
 	coordinator *replication.Coordinator
 	monitor     *replication.Monitor
 	syncer      *replication.Syncer
 	server      *http.Server
+
+	// goneBack gets the reason if this node's data turns out to be an old copy.
+	goneBack chan error
 }
 
 // Open opens the data directory and the port and puts the parts of a node together. It talks
@@ -48,7 +52,7 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.withDefaults(), origin: newOrigin()}
+	n := &Node{cfg: cfg.withDefaults(), origin: newOrigin(), goneBack: make(chan error, 1)}
 	n.logger = n.cfg.Logger
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.close())
@@ -121,22 +125,27 @@ func removedError(data string) error {
 // replicate makes the coordinator and what serves it over HTTP.
 func (n *Node) replicate(clock *version.Clock) (err error) {
 	members := &members{membership: n.membership}
+	if n.memory, err = replication.OpenMemory(n.store, n.logger); err != nil {
+		return err
+	}
 	n.coordinator, err = replication.New(replication.Config{
-		Store: n.store, Members: members, Peers: n.peers, Clock: clock, Origin: n.origin, Logger: n.logger,
+		Store: n.store, Members: members, Peers: n.peers, Clock: clock, Origin: n.origin, Memory: n.memory, Logger: n.logger,
 	})
 	if err != nil {
 		return err
 	}
 	replica := n.coordinator.Replica()
 	n.syncer, err = replication.NewSyncer(replication.SyncConfig{
-		Replica: replica, Members: members, Peers: n.peers, Logger: n.logger,
+		Replica: replica, Members: members, Peers: n.peers, Memory: n.memory, Logger: n.logger,
+		Checked:   func() bool { return n.monitor.Checked() }, // which is made after this
 		SetSynced: n.membership.SetSynced, Busy: n.coordinator.Busy, BytesPerSecond: n.cfg.SyncLimit,
 	})
 	if err != nil {
 		return err
 	}
 	n.monitor, err = replication.NewMonitor(replication.MonitorConfig{
-		Replica: replica, Members: members, Peers: n.peers, Logger: n.logger, Heard: n.syncer.Heard,
+		Replica: replica, Members: members, Peers: n.peers, Memory: n.memory, Logger: n.logger,
+		Heard: n.syncer.Heard, GoneBack: func(reason error) { n.goneBack <- reason },
 	})
 	if err != nil {
 		return err
@@ -171,6 +180,7 @@ func (n *Node) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	err := n.membership.Start()
 	if err == nil {
+		running.Go(func() { n.memory.Run(background) })
 		running.Go(func() { n.monitor.Run(background) })
 		running.Go(func() { n.syncer.Run(background) })
 		running.Go(func() { served <- n.server.Serve(n.transport.Requests()) })
@@ -180,6 +190,7 @@ func (n *Node) Run(ctx context.Context) error {
 			if errors.Is(err, membership.ErrRemoved) {
 				err = removedError(n.cfg.Data)
 			}
+		case err = <-n.goneBack:
 		case err = <-served:
 		}
 	}
@@ -252,6 +263,7 @@ func (n *Node) addressOf(id string) (string, bool) { return n.membership.Address
 type rosterLink Node
 
 func (l *rosterLink) Stamp() string            { return l.membership.Stamp() }
+func (l *rosterLink) State() []byte            { return l.membership.State() }
 func (l *rosterLink) Merge(state []byte) error { return l.membership.Merge(state) }
 func (l *rosterLink) Refused(err error)        { l.membership.Refused(err) }
 
@@ -274,8 +286,11 @@ func (m *members) View() *replication.View {
 	if last := m.last.Load(); last != nil && last.snapshot == s {
 		return last.view
 	}
-	view := &replication.View{Self: s.Self, Rosters: s.Rosters}
+	view := &replication.View{Self: s.Self, Cluster: s.ClusterID, Rosters: s.Rosters}
 	for _, member := range s.Members {
+		if member.State == membership.Joining && member.ID != s.Self {
+			continue // not of this cluster yet, and not known durably
+		}
 		view.Members = append(view.Members, replication.Member{
 			ID: member.ID, Name: member.Name, Live: member.Live, Synced: member.Synced,
 		})
@@ -289,6 +304,9 @@ func (m *members) Failed(id string, sent time.Time, err error) { m.membership.Fa
 
 // Answered implements replication.Members.
 func (m *members) Answered(id string) { m.membership.Answered(id) }
+
+// Enroll implements replication.Members.
+func (m *members) Enroll(id string) error { return m.membership.Enroll(id) }
 
 var (
 	_ replication.Members = (*members)(nil)

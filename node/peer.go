@@ -2,11 +2,13 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"strconv"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/replication"
 )
 
 const (
@@ -176,9 +178,14 @@ func (a *api) peerFetch(_ context.Context, _ membership.Hello, body []byte) ([]b
 
 func (a *api) peerPull(_ context.Context, from membership.Hello, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
-	theirs := d.seen()
+	theirs, roster := d.seen(), d.bytes()
 	if err := d.end(); err != nil {
 		return nil, err
+	}
+	// What the asking node knows of the roster goes out again with this node's seen set: so
+	// whoever has that set knows of all nodes that the asking one got records from.
+	if err := a.Roster.Merge(roster); err != nil {
+		return nil, fmt.Errorf("merge the asking node's roster: %w", err)
 	}
 	pull, err := a.Offers.OpenPull(from.ID, theirs)
 	if err != nil {
@@ -200,14 +207,31 @@ func (a *api) peerPage(_ context.Context, _ membership.Hello, body []byte) ([]by
 	return appendPage(nil, page), nil
 }
 
-func (a *api) peerExchange(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+func (a *api) peerExchange(_ context.Context, from membership.Hello, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
 	theirs := d.status()
 	if err := d.end(); err != nil {
 		return nil, err
 	}
 	a.Clock.Observe(theirs.Clock)
-	return appendStatus(nil, a.Replica.Status(theirs.SeenHash)), nil
+	return appendStatus(nil, a.Replica.Status(from.ID, theirs)), nil
+}
+
+func (a *api) peerBuckets(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return appendBuckets(nil, a.Replica.Buckets()), nil
+}
+
+func (a *api) peerContents(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	buckets := d.numbers(replication.DigestBuckets)
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return appendHeld(nil, a.Replica.Contents(buckets)), nil
 }
 
 func (a *api) peerConsent(ctx context.Context, from membership.Hello, body []byte) ([]byte, error) {

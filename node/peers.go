@@ -44,9 +44,11 @@ type peersConfig struct {
 	Clock *version.Clock
 }
 
-// rosterNews is what this node learns of the roster from answers.
+// rosterNews is what this node tells of the roster, and learns of it from answers.
 type rosterNews interface {
 	Stamp() string
+	// State is all that this node knows of the roster.
+	State() []byte
 	// Merge takes in the State of another node. Once it returned nil, views of the cluster
 	// show it.
 	Merge(state []byte) error
@@ -133,6 +135,7 @@ func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, 
 func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
 	var pull replication.Pull
 	body, _ := mine.AppendBinary(nil) // the error is always nil
+	body = appendText(body, p.Roster.State())
 	if err := p.call(ctx, "pull", id, body, maxAnswer, func(d *decoder) { pull = d.pull() }); err != nil {
 		return replication.Pull{}, err
 	}
@@ -158,6 +161,25 @@ func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status
 	}
 	p.Clock.Observe(theirs.Clock)
 	return theirs, nil
+}
+
+// Buckets implements replication.Peers.
+func (p *peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
+	var buckets []uint64
+	if err := p.call(ctx, "buckets", id, nil, maxAnswer, func(d *decoder) { buckets = d.buckets() }); err != nil {
+		return nil, err
+	}
+	return buckets, nil
+}
+
+// Contents implements replication.Peers.
+func (p *peers) Contents(ctx context.Context, id string, buckets []int) ([]replication.Held, error) {
+	var held []replication.Held
+	body := appendNumbers(nil, buckets)
+	if err := p.call(ctx, "contents", id, body, maxPeerBody, func(d *decoder) { held = d.held() }); err != nil {
+		return nil, err
+	}
+	return held, nil
 }
 
 // Consent carries one message of the agreement on the roster to node id, which is said to be

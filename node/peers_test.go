@@ -36,6 +36,8 @@ type fakeNews struct {
 
 func (f *fakeNews) Stamp() string { return f.stamp }
 
+func (f *fakeNews) State() []byte { return []byte("state of " + f.stamp) }
+
 func (f *fakeNews) Merge(state []byte) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -56,6 +58,7 @@ type pair struct {
 	clock   *version.Clock
 	replica *fakeReplica
 	roster  *fakeRoster
+	offers  *fakeOffers
 	address string // of B
 }
 
@@ -87,7 +90,8 @@ func newPair(t *testing.T) *pair {
 	p := asker(t, "")
 	config, _ := fakes()
 	config.Self = idB
-	p.replica, p.roster = config.Replica.(*fakeReplica), config.Roster.(*fakeRoster)
+	p.replica, p.roster, p.offers = config.Replica.(*fakeReplica), config.Roster.(*fakeRoster), new(fakeOffers)
+	config.Offers = p.offers
 	server := httptest.NewUnstartedServer(nil)
 	server.Config = newServer(newAPI(config), nil)
 	server.Start()
@@ -154,16 +158,37 @@ func TestPeerRequestsCarryWhatTheReplicaAnswers(t *testing.T) {
 
 	set := new(seen.Set)
 	set.Add(version.Dot{Origin: 0xb, Counter: 1})
-	theirs := replication.Status{Origin: 0xb, Wall: time.Unix(1, 2), Keys: 3, Seen: set, SeenHash: set.Hash()}
-	p.replica.status = func(theirHash uint64) replication.Status {
-		if theirHash != 77 {
-			t.Errorf("status for hash %d, want 77", theirHash)
+	theirs := replication.Status{Origin: 0xb, Wall: time.Unix(1, 2), Keys: 3, Seen: set, SeenHash: set.Hash(), Recalled: set}
+	mine := replication.Status{Origin: 0xa, Wall: time.Unix(3, 4), SeenHash: 77, Recall: true, Fresh: true}
+	p.replica.status = func(from string, asked replication.Status) replication.Status {
+		if diff := cmp.Diff(mine, asked, sameSets); from != idA || diff != "" {
+			t.Errorf("exchange with %s, want %s (-want +got):\n%s", from, idA, diff)
 		}
 		return theirs
 	}
-	got, err := p.asking.Exchange(ctx, idB, replication.Status{Origin: 0xa, SeenHash: 77})
+	got, err := p.asking.Exchange(ctx, idB, mine)
 	if diff := cmp.Diff(theirs, got, sameSets); diff != "" || err != nil {
 		t.Errorf("exchange (-want +got), %v:\n%s", err, diff)
+	}
+
+	buckets := make([]uint64, replication.DigestBuckets)
+	buckets[4095] = 7
+	p.replica.buckets = func() []uint64 { return buckets }
+	if got, err := p.asking.Buckets(ctx, idB); err != nil || !slices.Equal(got, buckets) {
+		t.Errorf("buckets: got %d of them, %v, want %d", len(got), err, len(buckets))
+	}
+	held := []replication.Held{{Key: "foo", Version: someVersion(1)}, {Key: "bar", Version: someVersion(2), Deleted: true}}
+	p.replica.contents = func(buckets []int) []replication.Held {
+		if !slices.Equal(buckets, []int{0, 4095}) {
+			t.Errorf("contents of buckets %v, want 0 and 4095", buckets)
+		}
+		return held
+	}
+	if got, err := p.asking.Contents(ctx, idB, []int{0, 4095}); err != nil || !slices.Equal(got, held) {
+		t.Errorf("contents: got %v, %v, want %v", got, err, held)
+	}
+	if _, err := p.asking.Contents(ctx, idB, []int{replication.DigestBuckets}); !errors.Is(err, errBadMessage) {
+		t.Errorf("contents of a bucket that there is not: got %v, want errBadMessage", err)
 	}
 
 	p.roster.consent = func(hello membership.Hello, message []byte) ([]byte, error) {
@@ -194,7 +219,9 @@ func TestTimestampsInAnswersAreShownToTheClock(t *testing.T) {
 	}
 	p.replica.lookup = func(string) (replication.Meta, error) { return replication.Meta{Version: next()}, nil }
 	p.replica.fetch = func(string) (replication.Record, error) { r := record; r.Version = next(); return r, nil }
-	p.replica.status = func(uint64) replication.Status { return replication.Status{Clock: next().Timestamp} }
+	p.replica.status = func(string, replication.Status) replication.Status {
+		return replication.Status{Clock: next().Timestamp}
+	}
 	ctx := within(t, 10*time.Second)
 	record.Version = someVersion(1)
 	for name, call := range map[string]func() error{
@@ -239,6 +266,46 @@ func TestWhatAPeerKnowsOfTheRosterIsMergedBeforeItsAnswerIsSeen(t *testing.T) {
 	p.news.stamp, p.news.fails = "s1", errors.New("disk gone")
 	if _, err := p.asking.Lookup(ctx, idB, "foo"); !errors.Is(err, p.news.fails) {
 		t.Errorf("merge that fails: got %v, want its error", err)
+	}
+}
+
+// A learner that holds an old value must be known to everybody who has seen that it was deleted,
+// so what the asking node knows goes into the answer, and so does the asking node itself.
+func TestAPullTellsWhatTheAskingNodeKnowsOfTheRosterFirst(t *testing.T) {
+	p := newPair(t)
+	ctx := within(t, 10*time.Second)
+	stamp := "s2"
+	p.roster.stamp = func() string { return stamp }
+	merged := false
+	p.roster.merge = func(state []byte) error {
+		if string(state) != "state of s1" {
+			t.Errorf("merged %q, want the asking node's state of s1", state)
+		}
+		merged = true
+		return nil
+	}
+	set := seen.Of(version.Dot{Origin: 1, Counter: 2})
+	p.offers.open = func(from string, theirs *seen.Set) (replication.Pull, error) {
+		if !merged || from != idA || !theirs.Equal(set) {
+			t.Errorf("offered to %s with %v, merged before: %v, want %s, %v and true", from, theirs, merged, idA, set)
+		}
+		stamp = "s3" // the asking node was enrolled
+		return replication.Pull{ID: 5, Keys: 6, Seen: set}, nil
+	}
+	pull, err := p.asking.OpenPull(ctx, idB, set)
+	if err != nil || pull.ID != 5 || pull.Keys != 6 || !pull.Seen.Equal(set) {
+		t.Errorf("got %+v, %v", pull, err)
+	}
+	if want := []string{"state of s3"}; !slices.Equal(p.news.merged, want) {
+		t.Errorf("the asking node merged %q, want %q", p.news.merged, want)
+	}
+	p.roster.merge = func([]byte) error { return errors.New("disk gone") }
+	p.offers.open = func(string, *seen.Set) (replication.Pull, error) {
+		t.Error("something was offered though the roster could not be merged")
+		return replication.Pull{}, errors.New("no")
+	}
+	if _, err := p.asking.OpenPull(ctx, idB, set); err == nil {
+		t.Error("pull without a merged roster: got no error")
 	}
 }
 

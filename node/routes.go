@@ -44,6 +44,8 @@ func (a *api) routes() *mux.Router {
 	route(peerPath+"pull", a.member(a.peerPull), POST)
 	route(peerPath+"page", a.member(a.peerPage), POST)
 	route(peerPath+"exchange", a.member(a.peerExchange), POST)
+	route(peerPath+"buckets", a.member(a.peerBuckets), POST)
+	route(peerPath+"contents", a.member(a.peerContents), POST)
 	route(peerPath+"consent", a.anyNode(a.peerConsent), POST)
 
 	r.NotFoundHandler = a.serve(a.notFound)

@@ -20,14 +20,23 @@ type Members interface {
 	// live to not. What was sent before a node came back says nothing of it now.
 	Failed(id string, sent time.Time, err error)
 	Answered(id string)
+
+	// Enroll makes node id durably known, as a learner unless it is known already, so that it is
+	// in View().Members from then on, here and on every node that learns of the roster from this
+	// one. The error says that the node was removed from the cluster, or is the disk's. It may
+	// wait for the disk.
+	Enroll(id string) error
 }
 
 // View is who takes part, at one moment. A View is immutable and shared.
 type View struct {
 	// Self is the id of this node.
 	Self string
-	// Members are the nodes known, self included, ascending by id: those of the rosters and
-	// learners.
+	// Cluster is the id of the cluster, empty while this node is joining one.
+	Cluster string
+	// Members are the nodes durably known here, live or not, self included, ascending by id:
+	// those of the rosters and learners. No others are given records: else one that nobody
+	// remembers could hold a value whose deletion is forgotten.
 	Members []Member
 	// Rosters are the sets of node ids that must all give a quorum, each ascending: first the
 	// roster in force, then those proposed against it whose fate is not known here. While a
@@ -46,6 +55,11 @@ func (v *View) Member(id string) (Member, bool) {
 		return Member{}, false
 	}
 	return v.Members[i], true
+}
+
+// inForce reports whether a node is in the roster in force.
+func (v *View) inForce(id string) bool {
+	return len(v.Rosters) > 0 && slices.Contains(v.Rosters[0], id)
 }
 
 // Member is one node of a View.
@@ -78,7 +92,9 @@ type Peers interface {
 	// Fetch returns the record that node id has for key. Errors as for Lookup.
 	Fetch(ctx context.Context, id, key string) (Record, error)
 	// OpenPull tells node id what this node has seen and returns what is to be pulled from
-	// there. mine is not changed. An error that wraps ErrNotReady: the node is not synced.
+	// there. mine is not changed. By the time node id looks what there is, it knows all that
+	// this node knew of the roster, and knows this node durably. An error that wraps
+	// ErrNotReady: the node is not synced.
 	OpenPull(ctx context.Context, id string, mine *seen.Set) (Pull, error)
 	// NextPage returns the records of a pull from number from on, 0 for the first page, as many
 	// as fit into a page.
@@ -86,6 +102,10 @@ type Peers interface {
 	NextPage(ctx context.Context, id string, pull, from uint64) (Page, error)
 	// Exchange tells node id about this node and returns what it tells.
 	Exchange(ctx context.Context, id string, mine Status) (Status, error)
+	// Buckets returns the digest of node id in DigestBuckets parts: Store.Buckets.
+	Buckets(ctx context.Context, id string) ([]uint64, error)
+	// Contents returns what the keys of the given buckets hold on node id: Store.Contents.
+	Contents(ctx context.Context, id string, buckets []int) ([]Held, error)
 }
 
 // Status is what nodes tell each other about themselves in an exchange.
@@ -98,11 +118,26 @@ type Status struct {
 	Wall time.Time
 	// Keys is the number of live keys.
 	Keys uint64
-	// SeenHash is the hash of the node's seen set.
+	// Tombstones is the number of deleted keys whose tombstones the node still has.
+	Tombstones uint64
+	// SeenHash is the hash of the node's seen set, Digest the digest of its store soon after:
+	// of the same moment if the set did not change meanwhile.
 	SeenHash uint64
+	Digest   uint64
 	// Seen is the node's seen set, which must not be changed, or nil if the other side's hash is
 	// the same.
 	Seen *seen.Set
+	// Pulled and Offered tell how far the pull under way of a node has got that is not synced,
+	// in keys; 0 if there is none.
+	Pulled, Offered uint64
+
+	// Recall, in a request, asks for Recalled in the answer: all that the asking node ever told
+	// the answering one that it has seen. It is not nil then, and must not be changed.
+	Recall   bool
+	Recalled *seen.Set
+	// Fresh, with Recall: the asking node has given up all that it had, and has said of nothing
+	// since that it has it. What it told before is void.
+	Fresh bool
 }
 
 // Pull is what one node offers to another that lacks it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -59,11 +60,57 @@ type node struct {
 	clock   *version.Clock
 	members *members
 	peers   *peers
+	state   states
 
 	mu sync.Mutex // guards the fields below against start, which the test's goroutine calls
 	*replication.Coordinator
 	offers *replication.Offers
+	memory *replication.Memory
 	origin uint64
+}
+
+// states is a replication.State in memory. The zero states is empty and ready to use.
+type states struct {
+	mu     sync.Mutex // guards the fields below
+	pieces map[string][]byte
+	saves  int   // that there were
+	fault  error // of every save
+}
+
+func (s *states) LoadState(name string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	piece, exists := s.pieces[name]
+	if !exists {
+		return nil, fs.ErrNotExist
+	}
+	return slices.Clone(piece), nil
+}
+
+func (s *states) SaveState(name string, data []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fault != nil {
+		return s.fault
+	}
+	if s.pieces == nil {
+		s.pieces = make(map[string][]byte)
+	}
+	s.saves++
+	s.pieces[name] = slices.Clone(data)
+	return nil
+}
+
+func (s *states) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fault = err
+}
+
+func (s *states) saved() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saves
 }
 
 // link is what becomes of a call to a node: nil answers it, else an error or a long wait.
@@ -110,7 +157,12 @@ type setup struct {
 	skew map[string]time.Duration
 	// pageBytes and pageRecords are the size of a page, 0 for the default.
 	pageBytes, pageRecords int
+	// blank are the nodes that were never synced.
+	blank string
 }
+
+// clusterID is the id of all clusters of these tests.
+const clusterID = "c1"
 
 // newCluster returns nodes that all know each other, live and synced, in one roster. They are
 // closed at the end of the test.
@@ -123,6 +175,9 @@ func newCluster(t testing.TB, ids string, with setup) cluster {
 		}
 		n.clock = version.NewClock(n.now, version.Timestamp{})
 		n.peers = &peers{self: n, cluster: cl, links: make(map[string]link)}
+		if !strings.Contains(with.blank, id) {
+			_ = n.state.SaveState("synced", []byte(clusterID)) // it does not fail
+		}
 		n.start(t)
 		cl[id] = n
 	}
@@ -145,8 +200,12 @@ func (n *node) start(t testing.TB) {
 	if n.Coordinator != nil {
 		n.origin += 100
 	}
+	memory, err := replication.OpenMemory(&n.state, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := replication.New(replication.Config{
-		Store: store, Members: n.members, Peers: n.peers, Clock: n.clock, Origin: n.origin, Now: n.now,
+		Store: store, Members: n.members, Peers: n.peers, Clock: n.clock, Origin: n.origin, Memory: memory, Now: n.now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +216,7 @@ func (n *node) start(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Coordinator, n.offers = c, offers
+	n.Coordinator, n.offers, n.memory = c, offers, memory
 }
 
 // answers returns what answers the requests of peers now.
@@ -236,10 +295,12 @@ type members struct {
 	mu   sync.Mutex // guards the fields below
 	view *replication.View
 	log  []string // "b: why" per failure reported
+	// enroll, unless nil, is called by Enroll.
+	enroll func(id string) error
 }
 
 func newMembers(self, ids string) *members {
-	m := &members{view: &replication.View{Self: self, Rosters: [][]string{strings.Split(ids, "")}}}
+	m := &members{view: &replication.View{Self: self, Cluster: clusterID, Rosters: [][]string{strings.Split(ids, "")}}}
 	for _, id := range strings.Split(ids, "") {
 		m.view.Members = append(m.view.Members, replication.Member{ID: id, Name: "node-" + id, Live: true, Synced: true})
 	}
@@ -250,7 +311,7 @@ func newMembers(self, ids string) *members {
 func (m *members) change(change func(v *replication.View)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	view := &replication.View{Self: m.view.Self, Members: slices.Clone(m.view.Members), Rosters: m.view.Rosters}
+	view := &replication.View{Self: m.view.Self, Cluster: m.view.Cluster, Members: slices.Clone(m.view.Members), Rosters: m.view.Rosters}
 	change(view)
 	m.view = view
 }
@@ -299,6 +360,13 @@ func (m *members) Answered(id string) {
 	if known, _ := m.View().Member(id); !known.Live {
 		m.live(id, true)
 	}
+}
+
+func (m *members) Enroll(id string) error {
+	if m.enroll != nil {
+		return m.enroll(id)
+	}
+	return nil
 }
 
 func (m *members) failures() []string {
@@ -414,9 +482,25 @@ func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status
 	if err != nil {
 		return replication.Status{}, err
 	}
-	status := replica.Status(mine.SeenHash)
+	status := replica.Status(p.self.id, mine)
 	p.after("exchange", id, version.Timestamp{}) // the clock is what the exchange is about
 	return status, p.comes(ctx, "exchange", id, nil)
+}
+
+func (p *peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
+	replica, err := p.reach(ctx, "buckets", id)
+	if err != nil {
+		return nil, err
+	}
+	return replica.Buckets(), p.comes(ctx, "buckets", id, nil)
+}
+
+func (p *peers) Contents(ctx context.Context, id string, buckets []int) ([]replication.Held, error) {
+	replica, err := p.reach(ctx, "contents", id)
+	if err != nil {
+		return nil, err
+	}
+	return replica.Contents(buckets), p.comes(ctx, "contents", id, nil)
 }
 
 func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {

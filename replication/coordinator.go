@@ -32,6 +32,8 @@ type Config struct {
 	// Clock stamps writes, Origin is the number that this process drew for their dots.
 	Clock  *version.Clock
 	Origin uint64
+	// Memory is what this node remembers of the others, to which it is told when they ask.
+	Memory *Memory
 	// Timeout is the longest wait for a level, 5 s by default. Lower, and slow replicas make
 	// requests fail; higher, and clients of an explicit level wait longer for a dead one.
 	Timeout time.Duration
@@ -63,6 +65,7 @@ func (cfg Config) Validate() error {
 	require(cfg.Peers != nil, "Peers is missing")
 	require(cfg.Clock != nil, "Clock is missing")
 	require(cfg.Origin != 0, "Origin is 0, which no process draws")
+	require(cfg.Memory != nil, "Memory is missing")
 	require(full.Silence > 0, "Silence %v is not above 0", full.Silence)
 	require(full.Timeout >= full.Silence, "Timeout %v is below Silence %v", full.Timeout, full.Silence)
 	require(full.StragglerTimeout >= full.Timeout, "StragglerTimeout %v is below Timeout %v",
@@ -92,7 +95,6 @@ func (cfg Config) withDefaults() Config {
 type Coordinator struct {
 	cfg     Config
 	replica *Replica
-	counter atomic.Uint64 // of the dot allotted last
 	turn    atomic.Uint32 // spreads reads over peers
 	mending sync.Map      // keys whose damaged records are being mended
 
@@ -109,13 +111,10 @@ func New(cfg Config) (*Coordinator, error) {
 	}
 	cfg = cfg.withDefaults()
 	cfg.Logger = cfg.Logger.Named("replication")
-	c := &Coordinator{
+	return &Coordinator{
 		cfg:     cfg,
-		replica: NewReplica(cfg.Store, cfg.Clock, cfg.Origin, cfg.Now),
-	}
-	// Not 0 if this origin wrote before: a dot must never name two writes.
-	c.counter.Store(cfg.Store.Seen().Last(cfg.Origin))
-	return c, nil
+		replica: NewReplica(cfg.Store, cfg.Memory, cfg.Clock, cfg.Origin, cfg.Now),
+	}, nil
 }
 
 // Replica returns the storing side of this node, for the requests of peers.

@@ -15,9 +15,13 @@ import (
 func ExampleCoordinator() {
 	members := newMembers("a", "ab")
 	members.live("b", false)
+	memory, err := replication.OpenMemory(new(states), nil)
+	if err != nil {
+		panic(err)
+	}
 	c, err := replication.New(replication.Config{
 		Store: new(storetest.Memory), Members: members, Peers: new(peers),
-		Clock: version.NewClock(nil, version.Timestamp{}), Origin: 7,
+		Clock: version.NewClock(nil, version.Timestamp{}), Origin: 7, Memory: memory,
 	})
 	if err != nil {
 		panic(err)

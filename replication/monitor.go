@@ -25,15 +25,19 @@ const (
 	// skewIntervals is for how many intervals a sample holds: a clock that was set right since
 	// must not be judged by what was seen before.
 	skewIntervals = 10
+	// aloneAfter is for how long a node that starts waits for a member to compare its data with.
+	aloneAfter = 2 * time.Second
 )
 
-// MonitorConfig is what a Monitor works with. Zero durations mean defaults, Heard and Logger
-// may be nil; all else is required.
+// MonitorConfig is what a Monitor works with. Zero durations mean defaults, functions and
+// Logger may be nil; all else is required.
 type MonitorConfig struct {
 	// Replica is this node's.
 	Replica *Replica
 	Members Members
 	Peers   Peers
+	// Memory is told what the peers have seen.
+	Memory *Memory
 	// Interval is the time between two exchanges with one peer, 1 s by default, give or take
 	// a quarter. Lower, and frozen peers are noticed and forgiven sooner, at more traffic.
 	Interval time.Duration
@@ -42,6 +46,13 @@ type MonitorConfig struct {
 	// Heard, unless nil, is called after each exchange with what the peer has seen, which must
 	// not be changed. It must not block, and is called for several peers at a time.
 	Heard func(id string, theirs *seen.Set)
+	// Compared, unless nil, is called after each exchange with what this node told and what the
+	// peer did: Mender.Compared. It must not block, and is called for several peers at a time.
+	Compared func(id string, mine, theirs Status)
+	// GoneBack, unless nil, is called once, if what peers know of this node proves that its
+	// data is an older copy of itself. The reason wraps ErrGoneBack. The node must stop, give
+	// that data up and start anew with none. It must not block.
+	GoneBack func(reason error)
 	// Logger gets what peers' clocks say about the own one; nil means none.
 	Logger hclog.Logger
 }
@@ -57,6 +68,7 @@ func (cfg MonitorConfig) Validate() error {
 	require(cfg.Replica != nil, "Replica is missing")
 	require(cfg.Members != nil, "Members is missing")
 	require(cfg.Peers != nil, "Peers is missing")
+	require(cfg.Memory != nil, "Memory is missing")
 	require(cfg.Interval >= 0, "Interval %v is below 0", cfg.Interval)
 	require(cfg.Silence >= 0, "Silence %v is below 0", cfg.Silence)
 	return errors.Join(errs...)
@@ -67,9 +79,14 @@ func (cfg MonitorConfig) Validate() error {
 // finds out that a silent peer is back. Safe for concurrent use.
 type Monitor struct {
 	cfg MonitorConfig
+	// fresh: this process began with no data, and no member ever counted on it.
+	fresh bool
 
-	mu    sync.Mutex // guards peers
-	peers map[string]peer
+	mu       sync.Mutex // guards the fields below
+	peers    map[string]peer
+	started  time.Time // when Run was called, zero before
+	checked  bool
+	goneBack error
 }
 
 // peer is what the last exchange with one peer told, or the last that tells of its clock.
@@ -78,6 +95,8 @@ type peer struct {
 	seen   *seen.Set // never changed
 	// skewAt is when status.Skew was measured.
 	skewAt time.Time
+	// tried: an exchange with it was made in this process, compared: one that it answered.
+	tried, compared bool
 }
 
 // PeerStatus is what is known of a peer since its last exchange with this node.
@@ -96,6 +115,11 @@ type PeerStatus struct {
 	Keys uint64
 	// Behind is how many writes this node knows of now that the peer is not known to have.
 	Behind uint64
+	// Tombstones is the number of deleted keys whose tombstones it still has.
+	Tombstones uint64
+	// Pulled and Offered tell how far its pull under way has got, in keys, while it is not
+	// synced; 0 if there is none.
+	Pulled, Offered uint64
 }
 
 // NewMonitor returns a monitor, or all that is wrong with cfg. It does nothing until Run.
@@ -113,12 +137,18 @@ func NewMonitor(cfg MonitorConfig) (*Monitor, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	cfg.Logger = cfg.Logger.Named("replication")
-	return &Monitor{cfg: cfg, peers: make(map[string]peer)}, nil
+	return &Monitor{
+		cfg: cfg, peers: make(map[string]peer),
+		fresh: cfg.Memory.blank() && cfg.Replica.store.SeenHash() == new(seen.Set).Hash(),
+	}, nil
 }
 
 // Run watches until ctx ends, and returns when all that it started has ended. It is called
 // once.
 func (m *Monitor) Run(ctx context.Context) {
+	m.mu.Lock()
+	m.started = time.Now()
+	m.mu.Unlock()
 	var running sync.WaitGroup
 	defer running.Wait()
 	watched := make(map[string]context.CancelFunc)
@@ -182,6 +212,8 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 	mine := m.cfg.Replica.seen()
 	status := m.cfg.Replica.status()
 	status.SeenHash = mine.Hash()
+	status.Recall = !m.compared(id)
+	status.Fresh = status.Recall && m.fresh
 
 	began, sent := time.Now(), m.cfg.Replica.now()
 	theirs, err := m.cfg.Peers.Exchange(asked, id, status)
@@ -189,18 +221,33 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 	if ctx.Err() != nil {
 		return
 	}
+	if err == nil && status.Recall && theirs.Recalled == nil {
+		err = fmt.Errorf("%w: it does not say what it was told", errNonsense)
+	}
 	if err != nil {
 		m.cfg.Members.Failed(id, began, err)
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		p := m.peers[id]
+		p.tried = true
+		m.peers[id] = p
 		return
 	}
-	m.cfg.Members.Answered(id)
-	m.cfg.Replica.clock.Observe(theirs.Clock)
 	if theirs.Seen == nil {
 		theirs.Seen = mine // as it was sent: claiming more for the peer would hide what it lacks
 	}
+	if !m.check(id, theirs) {
+		return
+	}
+	m.cfg.Memory.Tell(id, theirs.Seen)
 	m.enter(id, theirs, sent, answered)
+	m.cfg.Members.Answered(id)
+	m.cfg.Replica.clock.Observe(theirs.Clock)
 	if m.cfg.Heard != nil {
 		m.cfg.Heard(id, theirs.Seen)
+	}
+	if m.cfg.Compared != nil {
+		m.cfg.Compared(id, status, theirs)
 	}
 }
 
@@ -210,6 +257,8 @@ func (m *Monitor) enter(id string, theirs Status, sent, answered time.Time) {
 	defer m.mu.Unlock()
 	p := m.peers[id]
 	p.seen = theirs.Seen
+	p.tried, p.compared = true, true
+	p.status.Tombstones, p.status.Pulled, p.status.Offered = theirs.Tombstones, theirs.Pulled, theirs.Offered
 	p.status.At, p.status.Origin, p.status.Keys, p.status.RTT = answered, theirs.Origin, theirs.Keys, rtt
 	// A negative round trip means that the clock was set meanwhile.
 	if 0 <= rtt && rtt <= MaxSkewRTT {
@@ -230,12 +279,106 @@ func (m *Monitor) Peer(id string) (PeerStatus, bool) {
 	mine := m.cfg.Replica.seen()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, known := m.peers[id]
-	if !known {
+	p := m.peers[id]
+	if p.seen == nil {
 		return PeerStatus{}, false
 	}
 	p.status.Behind = mine.Missing(p.seen)
 	return p.status, true
+}
+
+// compared reports whether the node's data was compared with what a peer knows of it.
+func (m *Monitor) compared(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.peers[id].compared
+}
+
+// check returns whether what a peer told leaves it open that this node's data is what it was;
+// it does not if that went back in time.
+func (m *Monitor) check(id string, theirs Status) bool {
+	reason := m.cfg.Replica.compare(id, theirs.Seen, theirs.Recalled)
+	if reason == nil {
+		return true
+	}
+	m.mu.Lock()
+	first := m.goneBack == nil
+	if first {
+		m.goneBack = reason
+	}
+	m.mu.Unlock()
+	if first {
+		m.cfg.Logger.Error("this node's data is an old copy", "error", reason)
+		if m.cfg.GoneBack != nil {
+			m.cfg.GoneBack(reason)
+		}
+	}
+	return false
+}
+
+// Checked reports whether this node may rely on its data: it compared with what every live
+// member knows of it, and with one at least, or none was to be found for 2 s. That stays so
+// until something proves that the data went back in time; then it is false for good.
+func (m *Monitor) Checked() bool {
+	view := m.cfg.Members.View()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.goneBack != nil || m.started.IsZero() || len(view.Rosters) == 0 {
+		return false
+	}
+	if !m.checked {
+		m.checked = m.comparedWithAll(view)
+	}
+	return m.checked
+}
+
+// comparedWithAll is the rule of Checked. The caller holds m.mu.
+func (m *Monitor) comparedWithAll(view *View) bool {
+	others, compared := 0, 0
+	for _, member := range view.Members {
+		if member.ID == view.Self || !(quorum{view: view}).counts(member.ID) {
+			continue
+		}
+		others++
+		p := m.peers[member.ID]
+		switch {
+		case p.compared:
+			compared++
+		case member.Live || !p.tried:
+			// Right after the start nobody is known to be live; an exchange tells.
+			return false
+		}
+	}
+	return others == 0 || compared > 0 || time.Since(m.started) >= aloneAfter
+}
+
+// AllHave returns nil once every live member, and one at least, has told that it has seen all
+// that this node has seen when AllHave is called. The error is ctx's.
+func (m *Monitor) AllHave(ctx context.Context) error {
+	mine := m.cfg.Replica.seen()
+	for !m.allHave(mine) {
+		if err := sleep(ctx, max(1, m.cfg.Interval/10)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Monitor) allHave(mine *seen.Set) bool {
+	view := m.cfg.Members.View()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	have := 0
+	for _, member := range view.Members {
+		if member.ID == view.Self || !member.Live || !(quorum{view: view}).counts(member.ID) {
+			continue
+		}
+		if p := m.peers[member.ID]; p.seen == nil || mine.Missing(p.seen) > 0 {
+			return false
+		}
+		have++
+	}
+	return have > 0
 }
 
 // Skew returns nil, or an error that says by how much the own wall clock differs from the

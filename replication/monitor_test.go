@@ -15,7 +15,7 @@ import (
 // monitor starts a node's monitor, which ends with the test.
 func (n *node) monitor(t *testing.T) *replication.Monitor {
 	t.Helper()
-	m, err := replication.NewMonitor(replication.MonitorConfig{Replica: n.Replica(), Members: n.members, Peers: n.peers})
+	m, err := replication.NewMonitor(replication.MonitorConfig{Replica: n.Replica(), Members: n.members, Peers: n.peers, Memory: n.memory})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,12 +254,15 @@ func TestStatusTellsTheSeenSetOnlyIfItDiffers(t *testing.T) {
 		}
 		synctest.Wait()
 		cl.put(t, "b", tombstone("bar", at(-9)))
-		status := cl["b"].Replica().Status(cl["a"].store.SeenHash())
+		ask := func(hash uint64) replication.Status {
+			return cl["b"].Replica().Status("a", replication.Status{SeenHash: hash})
+		}
+		status := ask(cl["a"].store.SeenHash())
 		if status.Origin != 2 || status.Keys != 1 || status.Seen == nil || !status.Seen.Equal(cl["b"].store.Seen()) ||
 			status.SeenHash != status.Seen.Hash() || !status.Wall.Equal(time.Now()) || status.Clock == (version.Timestamp{}) {
 			t.Errorf("got %+v, want origin 2, one key, the seen set and the clocks", status)
 		}
-		if again := cl["b"].Replica().Status(status.SeenHash); again.Seen != nil || again.SeenHash != status.SeenHash {
+		if again := ask(status.SeenHash); again.Seen != nil || again.SeenHash != status.SeenHash {
 			t.Errorf("to one with the same set: got %+v, want no set", again)
 		}
 	})
@@ -267,7 +270,7 @@ func TestStatusTellsTheSeenSetOnlyIfItDiffers(t *testing.T) {
 
 func TestMonitorConfigReportsAllProblemsAtOnce(t *testing.T) {
 	_, err := replication.NewMonitor(replication.MonitorConfig{Interval: -1, Silence: -1})
-	for _, want := range []string{"Replica", "Members", "Peers", "Interval -1ns", "Silence -1ns"} {
+	for _, want := range []string{"Replica", "Members", "Peers", "Memory", "Interval -1ns", "Silence -1ns"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to name %s", err, want)
 		}

@@ -29,7 +29,7 @@ const (
 type OffersConfig struct {
 	// Store keeps this node's records.
 	Store Store
-	// Members tells whether this node is synced.
+	// Members tells whether this node is synced, and enrolls the nodes that pull.
 	Members Members
 	// PageBytes is how much a page may hold, keys and types included, 1 MiB by default.
 	// PageRecords is of how many keys it may hold the records, 1,000 by default. Larger pages
@@ -93,11 +93,16 @@ func NewOffers(cfg OffersConfig) (*Offers, error) {
 // that the same node had open is closed. theirs is not changed or kept.
 //
 // The error wraps ErrNotReady if this node is not synced: who has not got everything cannot
-// tell others that they have.
+// tell others that they have. Else it is that of Members.Enroll. It may wait for the disk.
 func (o *Offers) OpenPull(from string, theirs *seen.Set) (Pull, error) {
 	view := o.cfg.Members.View()
 	if self, _ := view.Member(view.Self); !self.Synced {
 		return Pull{}, fmt.Errorf("%w: it has not caught up itself", ErrNotReady)
+	}
+	// Before anything is looked at: whoever has a dot of this node's set knows, by the roster
+	// that comes with the set, of everybody who may hold what the dot has superseded.
+	if err := o.cfg.Members.Enroll(from); err != nil {
+		return Pull{}, fmt.Errorf("enroll the asking node: %w", err)
 	}
 	// First the set, then the keys. Take a dot of the set: its record is here, or one with a
 	// higher version is, and the dot of whichever is current when the keys are listed is in

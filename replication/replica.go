@@ -1,6 +1,9 @@
 package replication
 
 import (
+	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -11,23 +14,37 @@ import (
 // Replica is the storing side of a node: what its own coordinator and those of its peers ask
 // of it. It invents no version and looks at no roster. Safe for concurrent use.
 type Replica struct {
-	store  Store
-	clock  *version.Clock
-	origin uint64
-	now    func() time.Time
+	store   Store
+	memory  *Memory
+	clock   *version.Clock
+	origin  uint64
+	counter atomic.Uint64 // of the dot of origin that was allotted last
+	now     func() time.Time
 
-	copied atomic.Pointer[seen.Set] // what seen returned last
+	copied   atomic.Pointer[seen.Set]     // what seen returned last
+	progress atomic.Pointer[SyncProgress] // of a node that is not synced; nil for none
+
+	writing sync.RWMutex // held for reading by Write, for writing by Freeze; guards frozen
+	frozen  error
 }
 
-// NewReplica returns the replica that keeps its records in store. origin is the number that
-// this process drew, now its wall clock (nil: time.Now), the one that clock reads.
-func NewReplica(store Store, clock *version.Clock, origin uint64, now func() time.Time) *Replica {
+// NewReplica returns the replica that keeps its records in store and tells others what memory
+// has of them. origin is the number that this process drew, now its wall clock (nil:
+// time.Now), the one that clock reads.
+func NewReplica(store Store, memory *Memory, clock *version.Clock, origin uint64, now func() time.Time) *Replica {
 	if now == nil {
 		now = time.Now
 	}
-	r := &Replica{store: store, clock: clock, origin: origin, now: now}
+	r := &Replica{store: store, memory: memory, clock: clock, origin: origin, now: now}
 	r.copied.Store(new(seen.Set))
+	// Not 0 if this origin wrote before: a dot must never name two writes.
+	r.counter.Store(store.Seen().Last(origin))
 	return r
+}
+
+// nextDot allots the dot of a new write of this process.
+func (r *Replica) nextDot() version.Dot {
+	return version.Dot{Origin: r.origin, Counter: r.counter.Add(1)}
 }
 
 // seen returns this node's seen set, shared and never changed. It copies it only if it has
@@ -42,13 +59,32 @@ func (r *Replica) seen() *seen.Set {
 }
 
 // Write makes the clock follow the records' timestamps, as far as it may, and applies the
-// records: see Store.Apply, whose outcomes it returns. It waits for the disk.
+// records: see Store.Apply, whose outcomes it returns. It waits for the disk. After Freeze every
+// record fails.
 func (r *Replica) Write(records []Record) []Outcome {
+	r.writing.RLock()
+	defer r.writing.RUnlock()
+	if r.frozen != nil {
+		outcomes := make([]Outcome, len(records))
+		for i := range outcomes {
+			outcomes[i].Err = r.frozen
+		}
+		return outcomes
+	}
 	for i := range records {
 		// A timestamp from too far ahead is stored like any other; it just moves no clock.
 		r.clock.Observe(records[i].Version.Timestamp)
 	}
 	return r.store.Apply(records)
+}
+
+// Freeze makes Write fail with err, which is not nil, for every record from now on, and returns
+// when those under way have ended. A node that is about to leave for good takes no more writes,
+// so that what it has can be with the others before it goes.
+func (r *Replica) Freeze(err error) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.frozen = err
 }
 
 // Lookup is Store.Lookup.
@@ -57,24 +93,66 @@ func (r *Replica) Lookup(key string) (Meta, error) { return r.store.Lookup(key) 
 // Fetch is Store.Get.
 func (r *Replica) Fetch(key string) (Record, error) { return r.store.Get(key) }
 
-// Status tells about this node, for a peer whose seen set has the hash theirs: Seen is nil if
-// it is the same set.
-func (r *Replica) Status(theirs uint64) Status {
+// Buckets is Store.Buckets.
+func (r *Replica) Buckets() []uint64 { return r.store.Buckets() }
+
+// Contents is Store.Contents.
+func (r *Replica) Contents(buckets []int) []Held { return r.store.Contents(buckets...) }
+
+// Status answers node from in an exchange, which tells theirs of itself: Seen is nil if the
+// hash of its seen set is the same, Recalled is there if it was asked for.
+func (r *Replica) Status(from string, theirs Status) Status {
 	s := r.status()
-	if s.SeenHash = r.store.SeenHash(); s.SeenHash != theirs {
+	if s.SeenHash != theirs.SeenHash {
 		s.Seen = r.seen()
 		s.SeenHash = s.Seen.Hash() // the set may have grown since
+		s.Digest = r.store.Digest()
+	}
+	if theirs.Recall && theirs.Fresh {
+		r.memory.Forget(from)
+	}
+	if theirs.Recall {
+		s.Recalled = r.memory.Told(from)
 	}
 	s.Wall = r.now() // last: a long copy must not look like a slow clock
 	return s
 }
 
-// status is Status without the seen set.
+// status is what this node tells of itself, without its seen set.
 func (r *Replica) status() Status {
-	return Status{
-		Origin: r.origin,
-		Clock:  r.clock.Last(),
-		Wall:   r.now(),
-		Keys:   uint64(r.store.Len()),
+	s := Status{
+		Origin:   r.origin,
+		Clock:    r.clock.Last(),
+		Wall:     r.now(),
+		Keys:     uint64(r.store.Len()),
+		SeenHash: r.store.SeenHash(),
 	}
+	s.Digest = r.store.Digest()
+	s.Tombstones = uint64(r.store.TombstoneCount())
+	if p := r.progress.Load(); p != nil {
+		s.Pulled, s.Offered = p.Pulled, p.Offered
+	}
+	return s
+}
+
+// ErrGoneBack is wrapped by the reason why a node takes its data for an old copy of itself.
+var ErrGoneBack = errors.New("data went back in time")
+
+// compare returns nil, or an error that wraps ErrGoneBack if this node's data went back in
+// time, to judge by what another node has seen and, unless recalled is nil, by all that this
+// node ever told it to have seen itself.
+func (r *Replica) compare(id string, theirs, recalled *seen.Set) error {
+	// The counter moves before a dot goes anywhere, so none beyond it can be of this process as
+	// it remembers itself.
+	if last, own := theirs.Last(r.origin), r.counter.Load(); last > own {
+		return fmt.Errorf("%w: node %s has seen write %d of this process, which has made %d", ErrGoneBack, id, last, own)
+	}
+	if recalled == nil {
+		return nil
+	}
+	// What was told was durable, and the set never shrinks.
+	if missing := recalled.Missing(r.seen()); missing > 0 {
+		return fmt.Errorf("%w: %d writes that this node told node %s to have seen are not here", ErrGoneBack, missing, id)
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -35,12 +36,13 @@ type SyncConfig struct {
 	Replica *Replica
 	Members Members
 	Peers   Peers
-	// Blank: this node's data is not what it once was, or never was any: the node is new or
-	// its data was lost or replaced by an older copy. A member that once was synced and to
-	// which nothing was ever written is not blank.
-	Blank bool
+	// Memory keeps what was pulled, and whether this node was synced before. It is required.
+	Memory *Memory
+	// Checked reports whether this node may rely on its data: Monitor.Checked. Nil means that it
+	// always may.
+	Checked func() bool
 	// SetSynced is told whether this node has all that it should have: once when Run starts,
-	// and once more when it becomes true. It must not block.
+	// and whenever that changes. It must not block.
 	SetSynced func(synced bool)
 	// Busy reports whether requests of clients are under way: Coordinator.Busy.
 	Busy func() bool
@@ -70,6 +72,7 @@ func (cfg SyncConfig) Validate() error {
 	require(cfg.Replica != nil, "Replica is missing")
 	require(cfg.Members != nil, "Members is missing")
 	require(cfg.Peers != nil, "Peers is missing")
+	require(cfg.Memory != nil, "Memory is missing")
 	require(cfg.Grace >= 0, "Grace %v is below 0", cfg.Grace)
 	require(cfg.CallTimeout >= 0, "CallTimeout %v is below 0", cfg.CallTimeout)
 	require(cfg.BytesPerSecond >= 0, "BytesPerSecond %d is below 0", cfg.BytesPerSecond)
@@ -82,12 +85,18 @@ type Syncer struct {
 	cfg  SyncConfig
 	wake chan struct{} // has room for one: look now
 	pace pace          // Run's
+	// unmarked: it was said that the mark cannot be saved. Run's.
+	unmarked bool
 
-	mu       sync.Mutex // guards the fields below
-	sources  map[string]*source
-	synced   bool
-	progress SyncProgress
-	stats    SyncStats
+	mu      sync.Mutex // guards the fields below
+	sources map[string]*source
+	synced  bool
+	// member: this node was in the roster in force at the last look.
+	member bool
+	// lossAccepted: fewer sources than the rule asks for are enough.
+	lossAccepted bool
+	progress     SyncProgress
+	stats        SyncStats
 }
 
 // source is what is known of a peer as a source of records.
@@ -97,9 +106,8 @@ type source struct {
 	// compared last; nil if there is nothing of that kind.
 	wanted   *seen.Set
 	wantedAt time.Time
-	// pulled is what this node is known to have pulled from it.
-	pulled seen.Set
-	// complete: a pull from it was completed since the start of this process.
+	// complete: a pull from it was completed since the start of this process, and since this
+	// node is a member if it is one.
 	complete bool
 
 	failures int       // since the last pull that was complete
@@ -136,6 +144,9 @@ func NewSyncer(cfg SyncConfig) (*Syncer, error) {
 	if cfg.CallTimeout == 0 {
 		cfg.CallTimeout = DefaultCallTimeout
 	}
+	if cfg.Checked == nil {
+		cfg.Checked = func() bool { return true }
+	}
 	if cfg.SetSynced == nil {
 		cfg.SetSynced = func(bool) {}
 	}
@@ -161,7 +172,7 @@ func (s *Syncer) Heard(id string, theirs *seen.Set) {
 	mine, now := s.cfg.Replica.seen(), time.Now()
 	s.mu.Lock()
 	p := s.source(id)
-	p.compare(mine)
+	s.compare(id, p, mine)
 	switch {
 	case !member.Synced:
 		// Its set says nothing of what it has.
@@ -173,12 +184,27 @@ func (s *Syncer) Heard(id string, theirs *seen.Set) {
 		p.wanted, p.wantedAt = theirs, now
 	}
 	p.heard = now
-	p.compare(mine)
+	s.compare(id, p, mine)
 	s.mu.Unlock()
+	s.lookNow()
+}
+
+// lookNow makes Run look whether there is something to do.
+func (s *Syncer) lookNow() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// AcceptLoss lets this node become synced once it has pulled from every live member that is
+// synced, however few those are: what only the others had is given up. It is for an operator
+// who knows that the others are gone for good, and does nothing for a node that is synced.
+func (s *Syncer) AcceptLoss() {
+	s.mu.Lock()
+	s.lossAccepted = !s.synced
+	s.mu.Unlock()
+	s.lookNow()
 }
 
 // source returns what is known of a peer. The caller holds s.mu.
@@ -191,7 +217,8 @@ func (s *Syncer) source(id string) *source {
 	return p
 }
 
-// Synced reports whether this node has all that it should have. Once it has, that stays so.
+// Synced reports whether this node has all that it should have. Once it has, that stays so,
+// but for a moment when it becomes a member, and if its data turns out to be an old copy.
 func (s *Syncer) Synced() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,18 +237,6 @@ func (s *Syncer) Stats() SyncStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stats
-}
-
-// Pulled returns what this node has pulled from a member since the start of this process: for
-// each dot in it, that member had seen it, and whatever the member had at that time this node
-// has, or something newer. The caller owns the set.
-func (s *Syncer) Pulled(id string) *seen.Set {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.sources[id]; p != nil {
-		return p.pulled.Clone()
-	}
-	return new(seen.Set)
 }
 
 // Run catches up until ctx ends. It starts no goroutines and is called once.
@@ -244,24 +259,51 @@ func (s *Syncer) Run(ctx context.Context) {
 	}
 }
 
-// settle applies the rule by which this node becomes synced and returns whether it is.
+// settle applies the rule by which this node is synced and returns whether it is.
+//
+//	learner ── pulled ──▶ synced ── promoted ──▶ not synced ── pulled as a member ──▶ synced, marked
+//	member that is marked ── checked ──▶ synced       any ── data went back in time ──▶ never again
 func (s *Syncer) settle() bool {
-	if s.Synced() {
-		return true
-	}
-	view := s.cfg.Members.View()
+	view, checked := s.cfg.Members.View(), s.cfg.Checked()
 	s.mu.Lock()
-	s.synced = caughtUp(view, s.cfg.Blank, func(id string) bool {
+	before := s.synced
+	if member := view.inForce(view.Self); member != s.member {
+		// What a learner pulled came from nodes that may not have known of its promotion, so that
+		// writes were acknowledged since by a majority of the others alone.
+		s.member, s.synced = member, false
+		for _, p := range s.sources {
+			p.complete = false
+		}
+	}
+	member := s.member
+	synced := checked && (s.synced || caughtUp(view, s.cfg.Memory.syncedIn(view.Cluster), s.lossAccepted, func(id string) bool {
 		p := s.sources[id]
 		return p != nil && p.complete
-	})
-	synced := s.synced
+	}))
 	s.mu.Unlock()
-	if synced {
-		s.cfg.Logger.Info("node is synced")
-		s.cfg.SetSynced(true)
+	if synced && member {
+		// First it is remembered, then it is told: others may from then on rely on it.
+		synced = s.mark(view.Cluster)
+	}
+	s.mu.Lock()
+	s.synced = synced
+	s.lossAccepted = s.lossAccepted && !synced
+	s.mu.Unlock()
+	if synced != before {
+		s.cfg.Logger.Info("node is synced or not", "synced", synced)
+		s.cfg.SetSynced(synced)
 	}
 	return synced
+}
+
+// mark remembers that this node is synced as a member, and reports whether that is durable.
+func (s *Syncer) mark(cluster string) bool {
+	err := s.cfg.Memory.markSynced(cluster)
+	if err != nil && !s.unmarked {
+		s.cfg.Logger.Error("node cannot become synced", "error", err)
+	}
+	s.unmarked = err != nil
+	return err == nil
 }
 
 // next returns the id of a peer to pull from now, empty if there is none.
@@ -270,13 +312,14 @@ func (s *Syncer) next() string {
 		return "" // what cannot be stored need not be asked for
 	}
 	view, mine, now := s.cfg.Members.View(), s.cfg.Replica.seen(), time.Now()
+	known := func(id string) bool { _, known := view.Member(id); return known }
+	if len(view.Rosters) > 0 {
+		s.cfg.Memory.Keep(known)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for id := range s.sources {
-		if _, known := view.Member(id); !known {
-			delete(s.sources, id)
-		}
-	}
+	maps.DeleteFunc(s.sources, func(id string, _ *source) bool { return !known(id) })
+	asks := !s.synced && !(s.member && s.cfg.Memory.syncedIn(view.Cluster))
 	first := rand.IntN(max(1, len(view.Members))) // so that not all nodes turn to the same one
 	for i := range view.Members {
 		m := view.Members[(first+i)%len(view.Members)]
@@ -284,11 +327,16 @@ func (s *Syncer) next() string {
 			continue // one that is not synced answers no pull
 		}
 		p := s.source(m.ID)
-		p.compare(mine)
-		// A node that is not synced asks each member whether it has everything of it: what an
+		if p.heard.IsZero() {
+			// A pull from it could hide that this node's data went back in time: first the two
+			// compare what it knows of this node.
+			continue
+		}
+		s.compare(m.ID, p, mine)
+		// A node that has to catch up asks each member whether it has everything of it: what an
 		// exchange told may be from before.
 		due := p.wanted != nil && now.Sub(p.wantedAt) >= s.cfg.Grace ||
-			!s.synced && !p.complete && quorum{view: view}.counts(m.ID)
+			asks && !p.complete && quorum{view: view}.counts(m.ID)
 		if due && !now.Before(p.notUntil) {
 			return m.ID
 		}
@@ -300,23 +348,15 @@ func (s *Syncer) next() string {
 // on their way from their coordinator to both nodes, and must not be pulled just because the
 // peer was quicker: so the first set with something new that the peer tells is kept until all
 // of it has arrived, and what is still missing of it after the grace time is not going to
-// arrive by itself.
-func (p *source) compare(mine *seen.Set) {
+// arrive by itself. The caller holds s.mu.
+func (s *Syncer) compare(id string, p *source, mine *seen.Set) {
 	if p.wanted == nil || p.wanted.Missing(mine) > 0 {
 		return
 	}
-	p.remember(p.wanted) // the empty pull
+	s.cfg.Memory.Pull(id, p.wanted) // the empty pull
 	p.wanted = nil
 	if p.stuck {
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
-	}
-}
-
-// remember is called for each set of the peer of which this node has everything, durably: the
-// snapshot of a pull that was complete, or what an exchange told.
-func (p *source) remember(theirs *seen.Set) {
-	if p.pulled.Hash() != theirs.Hash() {
-		p.pulled.Union(theirs)
 	}
 }
 
@@ -329,9 +369,10 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.progress = SyncProgress{}
+	s.cfg.Replica.progress.Store(nil)
 	p := s.source(id)
 	if err == nil {
-		p.remember(snapshot)
+		s.cfg.Memory.Pull(id, snapshot)
 		p.complete = true
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
 		// What was heard before says no more than the pull did. A peer that has less now than it
@@ -403,6 +444,10 @@ func (s *Syncer) advance(id string, pulled, offered uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.progress = SyncProgress{From: id, Pulled: pulled, Offered: offered}
+	if !s.synced {
+		progress := s.progress
+		s.cfg.Replica.progress.Store(&progress)
+	}
 }
 
 func (s *Syncer) open(ctx context.Context, id string) (Pull, error) {
@@ -411,6 +456,9 @@ func (s *Syncer) open(ctx context.Context, id string) (Pull, error) {
 	opened, err := s.cfg.Peers.OpenPull(ctx, id, s.cfg.Replica.seen())
 	if err == nil && opened.Seen == nil {
 		err = fmt.Errorf("%w: pull without a seen set", errNonsense)
+	}
+	if err == nil {
+		err = s.cfg.Replica.compare(id, opened.Seen, nil)
 	}
 	return opened, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,7 @@ import (
 func (n *node) catchUp(t testing.TB, with replication.SyncConfig) (s *replication.Syncer, stop func()) {
 	t.Helper()
 	replica, _ := n.answers()
-	with.Replica, with.Members, with.Peers = replica, n.members, n.peers
+	with.Replica, with.Members, with.Peers, with.Memory = replica, n.members, n.peers, n.memory
 	with.SetSynced = func(synced bool) {
 		for _, other := range n.peers.cluster {
 			other.members.synced(n.id, synced)
@@ -31,7 +32,7 @@ func (n *node) catchUp(t testing.TB, with replication.SyncConfig) (s *replicatio
 		t.Fatal(err)
 	}
 	m, err := replication.NewMonitor(replication.MonitorConfig{
-		Replica: replica, Members: n.members, Peers: n.peers, Heard: s.Heard,
+		Replica: replica, Members: n.members, Peers: n.peers, Memory: n.memory, Heard: s.Heard,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +50,15 @@ func (n *node) syncer(t *testing.T, with replication.SyncConfig) *replication.Sy
 	s, stop := n.catchUp(t, with)
 	t.Cleanup(stop)
 	return s
+}
+
+// pulled returns what a node remembers to have pulled from another.
+func (n *node) pulled(t testing.TB, id string) *seen.Set {
+	t.Helper()
+	if err := n.memory.Save(); err != nil {
+		t.Fatal(err)
+	}
+	return n.memory.Pulled(id)
 }
 
 // put puts n keys with the given prefix through a node.
@@ -225,7 +235,7 @@ func TestWritesDuringAPullBehindAndAheadOfItsPage(t *testing.T) {
 		if got := s.Stats(); got.Complete != 1 {
 			t.Fatalf("%d pulls were complete, want one: %+v", got.Complete, got)
 		}
-		if got := s.Pulled("a"); !got.Equal(snapshot) {
+		if got := b.pulled(t, "a"); !got.Equal(snapshot) {
 			t.Errorf("pulled from a: got %v, want %v as when the pull was opened", got, snapshot)
 		}
 		cl.wantHeld(t, "k000", "old", "b") // it was behind the page
@@ -301,13 +311,13 @@ func TestIncompletePullIsNotUnitedAndHealsFromAnotherPeer(t *testing.T) {
 		if got := s.Stats(); got.Complete != 0 || got.Incomplete < 3 || got.Incomplete > 12 || got.Records != 4 {
 			t.Errorf("in a minute: got %+v, want some incomplete pulls, ever rarer, and 4 records", got)
 		}
-		if got := s.Pulled("a"); !got.Equal(new(seen.Set)) {
+		if got := c.pulled(t, "a"); !got.Equal(new(seen.Set)) {
 			t.Errorf("pulled from a: got %v, want nothing", got)
 		}
 		cl.spoil("b", nil)
 		time.Sleep(4 * time.Second)
 		cl.wantEqual(t, "bc")
-		if got := s.Pulled("a"); !got.Equal(a.store.Seen()) {
+		if got := c.pulled(t, "a"); !got.Equal(a.store.Seen()) {
 			t.Errorf("pulled from a, all of which is here now: got %v, want %v", got, a.store.Seen())
 		}
 		// What is past does not delay what comes.
@@ -382,13 +392,13 @@ func (badUnite) Unite(*seen.Set) error { return errors.New("input/output error")
 
 func TestPullThatCouldNotBeUnitedCountsForNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cl := newCluster(t, "ab", setup{store: func(_ string, s replication.Store, _ *version.Clock) replication.Store { return badUnite{s} }})
+		cl := newCluster(t, "ab", setup{blank: "b", store: func(_ string, s replication.Store, _ *version.Clock) replication.Store { return badUnite{s} }})
 		cl["a"].peers.set("b", refuses)
 		cl["a"].put(t, 1, "k", "old")
 		cl["a"].put(t, 1, "k", "new")
-		s := cl["b"].syncer(t, replication.SyncConfig{Blank: true})
+		s := cl["b"].syncer(t, replication.SyncConfig{})
 		time.Sleep(5 * time.Second)
-		if got := s.Pulled("a"); !got.Equal(new(seen.Set)) || s.Synced() || s.Stats().Complete > 0 {
+		if got := cl["b"].pulled(t, "a"); !got.Equal(new(seen.Set)) || s.Synced() || s.Stats().Complete > 0 {
 			t.Errorf("got pulled %v, synced %v, %+v, want nothing", got, s.Synced(), s.Stats())
 		}
 	})
@@ -407,11 +417,11 @@ func TestNonsenseEndsAPull(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				cl := newCluster(t, "ab", setup{})
+				cl := newCluster(t, "ab", setup{blank: "b"})
 				b := cl["b"]
 				b.peers.open = func(string, *seen.Set) (replication.Pull, error) { return answer.pull, nil }
 				b.peers.page = func(string, uint64, uint64) (replication.Page, error) { return answer.page, nil }
-				s := b.syncer(t, replication.SyncConfig{Blank: true}) // so that it asks
+				s := b.syncer(t, replication.SyncConfig{}) // so that it asks
 				time.Sleep(10 * time.Second)
 				if got := s.Stats(); got.Failed < 2 || got.Failed > 10 || got.Complete > 0 || s.Synced() {
 					t.Errorf("got %+v, want a few pulls that failed", got)
@@ -425,7 +435,7 @@ func TestPeerThatHangsDoesNotKeepOthersFromBeingPulled(t *testing.T) {
 	for _, what := range []string{"open", "page"} {
 		t.Run(what, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				cl := newCluster(t, "abc", setup{})
+				cl := newCluster(t, "abc", setup{blank: "c"})
 				a, c := cl["a"], cl["c"]
 				cl.spoil("c", refuses)
 				a.put(t, 10, "k", "v")
@@ -438,7 +448,7 @@ func TestPeerThatHangsDoesNotKeepOthersFromBeingPulled(t *testing.T) {
 					}
 					return nil
 				}
-				s := c.syncer(t, replication.SyncConfig{Blank: true}) // so that it needs both
+				s := c.syncer(t, replication.SyncConfig{}) // so that it needs both
 				time.Sleep(12 * time.Second)
 				cl.wantEqual(t, "ac")
 				a.peers.set("c", refuses)
@@ -562,7 +572,7 @@ func TestCoordinatorIsBusyWhileAClientWaits(t *testing.T) {
 
 func TestBlankNodeIsSyncedOncePulledFromAllLiveMembers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cl := newCluster(t, "abcd", setup{})
+		cl := newCluster(t, "abcd", setup{blank: "d"})
 		for _, n := range cl {
 			n.members.rosters("abc") // d is a learner
 		}
@@ -571,8 +581,14 @@ func TestBlankNodeIsSyncedOncePulledFromAllLiveMembers(t *testing.T) {
 		a.peers.set("d", refuses)
 		a.put(t, 10, "k", "v")
 		cl["c"].put(t, 10, "only", "v")
-		d.peers.set("c", takes(30*time.Second)) // longer than any call
-		s := d.syncer(t, replication.SyncConfig{Blank: true})
+		var quick atomic.Bool
+		d.peers.lost = func(ctx context.Context, what, id string) error {
+			if what == "open" && id == "c" && !quick.Load() {
+				return freezes(ctx)
+			}
+			return nil
+		}
+		s := d.syncer(t, replication.SyncConfig{})
 		time.Sleep(100 * time.Millisecond)
 		if m, _ := a.members.View().Member("d"); m.Synced || s.Synced() {
 			t.Error("synced before a pull from c, which is live")
@@ -580,9 +596,7 @@ func TestBlankNodeIsSyncedOncePulledFromAllLiveMembers(t *testing.T) {
 		if _, err := d.offers.OpenPull("a", new(seen.Set)); !errors.Is(err, replication.ErrNotReady) {
 			t.Errorf("pull from a node that is not synced: got %v, want ErrNotReady", err)
 		}
-		for _, id := range []string{"b", "c"} { // b is in step with what d has from a
-			d.peers.set(id, nil)
-		}
+		quick.Store(true)
 		time.Sleep(15 * time.Second)
 		if m, _ := a.members.View().Member("d"); !m.Synced || !s.Synced() {
 			t.Errorf("not synced: %+v", s.Stats())
@@ -603,9 +617,9 @@ func TestBlankNodeIsSyncedOncePulledFromAllLiveMembers(t *testing.T) {
 
 func TestBlankMemberWaitsForEnoughOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cl := newCluster(t, "abc", setup{})
+		cl := newCluster(t, "abc", setup{blank: "c"})
 		cl.spoil("b", freezes)
-		s := cl["c"].syncer(t, replication.SyncConfig{Blank: true})
+		s := cl["c"].syncer(t, replication.SyncConfig{})
 		time.Sleep(15 * time.Second)
 		if s.Synced() || s.Stats().Complete != 1 {
 			t.Errorf("synced %v after %+v, want a pull from a and waiting for b", s.Synced(), s.Stats())
@@ -623,7 +637,7 @@ func TestBlankMemberWaitsForEnoughOthers(t *testing.T) {
 
 func TestMemberWithItsDataAndNodeAloneAreSyncedFromTheStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cl := newCluster(t, "ab", setup{})
+		cl := newCluster(t, "ab", setup{blank: "b"})
 		cl["a"].members.synced("a", false)
 		if s := cl["a"].syncer(t, replication.SyncConfig{}); !settled(s) {
 			t.Error("a member with its data is not synced")
@@ -633,7 +647,7 @@ func TestMemberWithItsDataAndNodeAloneAreSyncedFromTheStart(t *testing.T) {
 		}
 		b := cl["b"]
 		b.members.change(func(v *replication.View) { v.Rosters = nil }) // it has not joined yet
-		s := b.syncer(t, replication.SyncConfig{Blank: true})
+		s := b.syncer(t, replication.SyncConfig{})
 		if settled(s) {
 			t.Error("a node that has not joined is synced")
 		}
@@ -658,11 +672,11 @@ func TestPulledIsWhatAPeerHadSeenAndThisNodeHas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := newCluster(t, "abc", setup{})
 		a, b := cl["a"], cl["b"]
-		s := b.syncer(t, replication.SyncConfig{})
+		b.syncer(t, replication.SyncConfig{})
 		a.put(t, 10, "k", "v")
 		time.Sleep(2 * time.Second)
 		for _, id := range []string{"a", "c"} {
-			if got, want := s.Pulled(id), cl[id].store.Seen(); !got.Equal(want) {
+			if got, want := b.pulled(t, id), cl[id].store.Seen(); !got.Equal(want) {
 				t.Errorf("in step, pulled from %s: got %v, want %v", id, got, want)
 			}
 		}
@@ -673,17 +687,17 @@ func TestPulledIsWhatAPeerHadSeenAndThisNodeHas(t *testing.T) {
 		a.put(t, 10, "k", "w")
 		b.put(t, 10, "l", "v")
 		time.Sleep(2 * time.Second)
-		if got := s.Pulled("a"); !got.Equal(before) {
+		if got := b.pulled(t, "a"); !got.Equal(before) {
 			t.Errorf("pulled from a, which is cut off: got %v, want %v as before", got, before)
 		}
 		b.peers.set("a", nil)
 		time.Sleep(5 * time.Second)
-		if got := s.Pulled("a"); !got.Equal(a.store.Seen()) {
+		if got := b.pulled(t, "a"); !got.Equal(a.store.Seen()) {
 			t.Errorf("after a pull from a: got %v, want %v", got, a.store.Seen())
 		}
 		b.members.change(func(v *replication.View) { v.Members = v.Members[1:] })
 		time.Sleep(2 * time.Second)
-		if got := s.Pulled("a"); !got.Equal(new(seen.Set)) {
+		if got := b.pulled(t, "a"); !got.Equal(new(seen.Set)) {
 			t.Errorf("pulled from a, which has left: got %v, want nothing", got)
 		}
 	})
@@ -698,11 +712,11 @@ func TestPeerThatIsNotSyncedCountsForNothing(t *testing.T) {
 		}
 		b.peers.set("a", refuses)
 		b.put(t, 1, "k", "v")
-		s := a.syncer(t, replication.SyncConfig{})
+		a.syncer(t, replication.SyncConfig{})
 		time.Sleep(5 * time.Second)
 		b.store.Apply([]replication.Record{record("only", "v", at(1))})
 		time.Sleep(5 * time.Second)
-		if got := s.Pulled("b"); !got.Equal(new(seen.Set)) || a.count("open b") > 0 {
+		if got := a.pulled(t, "b"); !got.Equal(new(seen.Set)) || a.count("open b") > 0 {
 			t.Errorf("pulled %v in %d pulls, want nothing", got, a.count("open b"))
 		}
 	})
@@ -726,7 +740,7 @@ func TestPeerThatToldMoreThanItHasIsNotAskedInALoop(t *testing.T) {
 
 func TestSyncConfigReportsAllProblemsAtOnce(t *testing.T) {
 	_, err := replication.NewSyncer(replication.SyncConfig{Grace: -1, CallTimeout: -1, BytesPerSecond: -1})
-	for _, want := range []string{"Replica", "Members", "Peers", "Grace -1ns", "CallTimeout -1ns", "BytesPerSecond -1"} {
+	for _, want := range []string{"Replica", "Members", "Peers", "Memory", "Grace -1ns", "CallTimeout -1ns", "BytesPerSecond -1"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want it to name %s", err, want)
 		}

@@ -64,7 +64,7 @@ func TestNodeIsSyncedOnceItHasPulledFromEnoughOthers(t *testing.T) {
 			for _, roster := range strings.Fields(row.rosters) {
 				view.Rosters = append(view.Rosters, strings.Split(roster, ""))
 			}
-			got := caughtUp(view, row.blank, func(id string) bool { return strings.Contains(row.pulled, id) })
+			got := caughtUp(view, !row.blank, false, func(id string) bool { return strings.Contains(row.pulled, id) })
 			if got != row.want {
 				t.Errorf("got %v, want %v", got, row.want)
 			}

@@ -133,10 +133,7 @@ func (c *Coordinator) stamp(key string, above version.Timestamp) version.Version
 	if stamp.Compare(above) <= 0 {
 		stamp = above.Next()
 	}
-	return version.Version{
-		Timestamp: stamp,
-		Dot:       version.Dot{Origin: c.cfg.Origin, Counter: c.counter.Add(1)},
-	}
+	return version.Version{Timestamp: stamp, Dot: c.replica.nextDot()}
 }
 
 // scatter sends the record to all live members, learners included, and to the own store.

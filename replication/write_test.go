@@ -456,6 +456,7 @@ func TestDotsAreNotUsedTwiceByCoordinatorsOfOneOrigin(t *testing.T) {
 		}
 		again, err := replication.New(replication.Config{
 			Store: a.store, Members: a.members, Peers: a.peers, Clock: a.clock, Origin: first.Version.Origin,
+			Memory: a.memory,
 		})
 		if err != nil {
 			t.Fatal(err)

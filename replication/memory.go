@@ -1,0 +1,300 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication/seen"
+)
+
+// State keeps small pieces of data durably, beside the records of a Store. Safe for concurrent
+// use.
+type State interface {
+	// LoadState returns what SaveState was given last under name. The error wraps
+	// fs.ErrNotExist if there is nothing.
+	LoadState(name string) ([]byte, error)
+	// SaveState keeps data under name: durably when it returns nil, else that or what was there
+	// before. It may wait for the disk and keeps no reference to data.
+	SaveState(name string, data []byte) error
+}
+
+const (
+	// peersState and syncedState are the names of the pieces of State that a Memory keeps.
+	peersState  = "peers"
+	syncedState = "synced"
+	// memoryForm is the first byte of the piece with what is remembered of peers.
+	memoryForm = 1
+	// saveInterval is how often a Memory is saved if it has changed. Tombstones are kept for
+	// longer than that after they could go; more often would cost more writes to the disk.
+	saveInterval = 30 * time.Second
+	// maxMemoryID limits the length of a node id in what is read back.
+	maxMemoryID = 1 << 10
+)
+
+// Memory is what a node remembers of the others beyond the end of its process: what each told
+// that it has seen, and what was pulled from each; and of itself, that it was synced. Safe for
+// concurrent use.
+type Memory struct {
+	state  State
+	logger hclog.Logger
+
+	saving sync.Mutex // held while something is being saved
+
+	mu      sync.Mutex // guards the fields below
+	peers   map[string]*remembered
+	changed bool   // since it was saved last
+	synced  string // id of the cluster in which the node was synced as a member; empty for none
+}
+
+// remembered is what is remembered of one node.
+type remembered struct {
+	told   seen.Set // all that it ever told it has seen
+	pulled seen.Set // Invariant: pulled is part of told
+	// durable is what of pulled the last save that succeeded kept. It is never changed.
+	durable *seen.Set
+	// lastTold and lastPulled are the hashes of the sets that came last: most say the same again.
+	lastTold, lastPulled uint64
+}
+
+// OpenMemory returns what state remembers, nothing if that is new. An error is one of reading
+// it, or says that it makes no sense. A nil logger means none.
+func OpenMemory(state State, logger hclog.Logger) (*Memory, error) {
+	if logger == nil {
+		logger = hclog.NewNullLogger()
+	}
+	m := &Memory{state: state, logger: logger.Named("replication"), peers: make(map[string]*remembered)}
+	saved, err := state.LoadState(peersState)
+	if err == nil {
+		m.peers, err = decodeMemory(saved)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("memory of peers: %w", err)
+	}
+	mark, err := state.LoadState(syncedState)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("memory of having been synced: %w", err)
+	}
+	m.synced = string(mark)
+	return m, nil
+}
+
+// Tell remembers that node id told it has seen what is in set. set is not changed or kept.
+func (m *Memory) Tell(id string, set *seen.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tell(m.of(id), set)
+}
+
+// tell is Tell. The caller holds m.mu.
+func (m *Memory) tell(p *remembered, set *seen.Set) {
+	if p.lastTold == set.Hash() {
+		return
+	}
+	p.lastTold = set.Hash()
+	m.unite(&p.told, set)
+}
+
+// unite puts set into what is remembered. The caller holds m.mu.
+func (m *Memory) unite(into, set *seen.Set) {
+	before := into.Hash()
+	into.Union(set)
+	m.changed = m.changed || into.Hash() != before
+}
+
+// Told returns all that node id told it has seen, whether or not that is durable here yet. The
+// caller owns the set.
+func (m *Memory) Told(id string) *seen.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.peers[id]; p != nil {
+		return p.told.Clone()
+	}
+	return new(seen.Set)
+}
+
+// Pull remembers that node id had seen what is in set when it told so, and that all of that is
+// here durably: the records it stands for, as they were there, or newer ones. set is not
+// changed or kept.
+func (m *Memory) Pull(id string, set *seen.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.of(id)
+	if p.lastPulled == set.Hash() {
+		return
+	}
+	p.lastPulled = set.Hash()
+	m.unite(&p.pulled, set)
+	m.tell(p, set)
+}
+
+// Pulled returns what was pulled from node id, as far as it will be remembered whatever happens:
+// what came since the last Save is not in it. The set must not be changed.
+func (m *Memory) Pulled(id string) *seen.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.peers[id]; p != nil {
+		return p.durable
+	}
+	return new(seen.Set)
+}
+
+// Forget drops all that is remembered of node id, durably after the next Save: its data is gone,
+// and it has said so.
+func (m *Memory) Forget(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drop(func(other string) bool { return other == id })
+}
+
+// Keep drops the nodes that are not known any more. known must not call the Memory.
+func (m *Memory) Keep(known func(id string) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.drop(func(id string) bool { return !known(id) })
+}
+
+// drop drops nodes. The caller holds m.mu.
+func (m *Memory) drop(which func(id string) bool) {
+	before := len(m.peers)
+	maps.DeleteFunc(m.peers, func(id string, _ *remembered) bool { return which(id) })
+	m.changed = m.changed || len(m.peers) != before
+}
+
+// of returns what is remembered of a node. The caller holds m.mu.
+func (m *Memory) of(id string) *remembered {
+	p := m.peers[id]
+	if p == nil {
+		p = &remembered{durable: new(seen.Set)}
+		m.peers[id] = p
+	}
+	return p
+}
+
+// Save makes what is remembered durable, if anything has changed since that was done last. It
+// waits for the disk. After an error, which is the disk's, all that was durable before still is.
+func (m *Memory) Save() error {
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	m.mu.Lock()
+	changed := m.changed
+	var data []byte
+	saved := make(map[*remembered]*seen.Set)
+	if changed {
+		data = encodeMemory(m.peers)
+		for _, p := range m.peers {
+			saved[p] = p.pulled.Clone()
+		}
+		m.changed = false
+	}
+	m.mu.Unlock()
+	if !changed {
+		return nil
+	}
+	err := m.state.SaveState(peersState, data)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.changed = true
+		return fmt.Errorf("save what is remembered of peers: %w", err)
+	}
+	for p, pulled := range saved {
+		p.durable = pulled
+	}
+	return nil
+}
+
+// Run saves what has changed every 30 s until ctx ends, and once more then. Errors are logged.
+func (m *Memory) Run(ctx context.Context) {
+	ticker := time.NewTicker(saveInterval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+		if err := m.Save(); err != nil {
+			m.logger.Warn("memory of peers is not durable", "error", err)
+		}
+	}
+}
+
+// blank reports whether the node was never synced as a member of any cluster with the data that
+// it has.
+func (m *Memory) blank() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.synced == ""
+}
+
+// syncedIn reports whether the node was synced as a member of the cluster with this id.
+func (m *Memory) syncedIn(cluster string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.synced == cluster && cluster != ""
+}
+
+// markSynced remembers, durably when it returns nil, that the node was synced as a member of
+// the cluster with this id.
+func (m *Memory) markSynced(cluster string) error {
+	if m.syncedIn(cluster) {
+		return nil
+	}
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	if err := m.state.SaveState(syncedState, []byte(cluster)); err != nil {
+		return fmt.Errorf("save that this node is synced: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.synced = cluster
+	return nil
+}
+
+// encodeMemory returns the binary form: memoryForm, then for each node, ascending by id, the
+// length of the id as an unsigned varint, the id, what it told and what was pulled from it.
+func encodeMemory(peers map[string]*remembered) []byte {
+	b := []byte{memoryForm}
+	for _, id := range slices.Sorted(maps.Keys(peers)) {
+		p := peers[id]
+		b = append(binary.AppendUvarint(b, uint64(len(id))), id...)
+		b, _ = p.told.AppendBinary(b) // the error is always nil
+		b, _ = p.pulled.AppendBinary(b)
+	}
+	return b
+}
+
+var errBadMemory = errors.New("makes no sense")
+
+func decodeMemory(b []byte) (map[string]*remembered, error) {
+	if len(b) == 0 || b[0] != memoryForm {
+		return nil, fmt.Errorf("%w: unknown form", errBadMemory)
+	}
+	peers := make(map[string]*remembered)
+	for b = b[1:]; len(b) > 0; {
+		length, n := binary.Uvarint(b)
+		if n <= 0 || length > min(maxMemoryID, uint64(len(b)-n)) {
+			return nil, fmt.Errorf("%w: node id cut short", errBadMemory)
+		}
+		id := string(b[n : n+int(length)])
+		told, rest, err := seen.Decode(b[n+int(length):])
+		if err != nil {
+			return nil, fmt.Errorf("%w: told by %.40q: %w", errBadMemory, id, err)
+		}
+		pulled, rest, err := seen.Decode(rest)
+		if err != nil {
+			return nil, fmt.Errorf("%w: pulled from %.40q: %w", errBadMemory, id, err)
+		}
+		peers[id] = &remembered{told: *told, pulled: *pulled, durable: pulled.Clone()}
+		b = rest
+	}
+	return peers, nil
+}

@@ -1,0 +1,230 @@
+package replication_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
+)
+
+func openMemory(t testing.TB, s *states) *replication.Memory {
+	t.Helper()
+	m, err := replication.OpenMemory(s, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// dots returns the set of the first n dots of an origin.
+func dots(origin uint64, n uint64) *seen.Set {
+	s := new(seen.Set)
+	for i := range n {
+		s.Add(version.Dot{Origin: origin, Counter: i + 1})
+	}
+	return s
+}
+
+func wantSet(t testing.TB, what string, got, want *seen.Set) {
+	t.Helper()
+	if !got.Equal(want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// Else a tombstone could be collected because of something that a crash makes forgotten.
+func TestWhatWasPulledIsRememberedOnlyOnceItIsDurable(t *testing.T) {
+	var disk states
+	m := openMemory(t, &disk)
+	m.Pull("b", dots(1, 5))
+	wantSet(t, "pulled before it is saved", m.Pulled("b"), dots(1, 0))
+	disk.fail(errors.New("input/output error"))
+	if err := m.Save(); err == nil {
+		t.Error("saved on a disk that fails")
+	}
+	wantSet(t, "pulled after a save that failed", m.Pulled("b"), dots(1, 0))
+	disk.fail(nil)
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	wantSet(t, "pulled", m.Pulled("b"), dots(1, 5))
+	m.Pull("b", dots(1, 7))
+	wantSet(t, "pulled, with more that is not saved", m.Pulled("b"), dots(1, 5))
+	wantSet(t, "pulled, after a crash", openMemory(t, &disk).Pulled("b"), dots(1, 5))
+}
+
+func TestWhatWasToldIsKnownAtOnceAndAfterARestart(t *testing.T) {
+	var disk states
+	m := openMemory(t, &disk)
+	m.Tell("b", dots(1, 5))
+	m.Tell("b", dots(2, 3)) // less of the one origin: all that was ever told counts
+	m.Pull("b", dots(3, 1)) // who pulled was told, too
+	want := dots(1, 5)
+	want.Union(dots(2, 3))
+	want.Union(dots(3, 1))
+	wantSet(t, "told", m.Told("b"), want)
+	wantSet(t, "told by another", m.Told("c"), dots(1, 0))
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	again := openMemory(t, &disk)
+	wantSet(t, "told, after a restart", again.Told("b"), want)
+	wantSet(t, "pulled, after a restart", again.Pulled("b"), dots(3, 1))
+}
+
+func TestNodesThatAreGoneAreForgotten(t *testing.T) {
+	var disk states
+	m := openMemory(t, &disk)
+	for _, id := range []string{"b", "c", "d"} {
+		m.Tell(id, dots(1, 5))
+		m.Pull(id, dots(1, 3))
+	}
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	m.Keep(func(id string) bool { return id != "c" })
+	m.Forget("d")
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*replication.Memory{m, openMemory(t, &disk)} {
+		for id, want := range map[string]uint64{"b": 5, "c": 0, "d": 0} {
+			wantSet(t, "told by "+id, m.Told(id), dots(1, want))
+			wantSet(t, "pulled from "+id, m.Pulled(id), dots(1, min(3, want)))
+		}
+	}
+}
+
+func TestMemoryIsSavedOnlyIfItChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var disk states
+		m := openMemory(t, &disk)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { m.Run(ctx); close(done) }()
+		tell := func(n uint64, d time.Duration) {
+			for range d / time.Second {
+				m.Tell("b", dots(1, n))
+				m.Pull("b", dots(1, n))
+				time.Sleep(time.Second)
+			}
+		}
+		time.Sleep(time.Minute)
+		if got := disk.saved(); got != 0 {
+			t.Errorf("idle from the start: %d saves, want none", got)
+		}
+		tell(5, 10*time.Minute)
+		if got := disk.saved(); got != 1 {
+			t.Errorf("told the same for ten minutes: %d saves, want 1", got)
+		}
+		disk.fail(errors.New("input/output error"))
+		tell(6, time.Minute)
+		disk.fail(nil)
+		tell(6, time.Minute)
+		if got := disk.saved(); got != 2 {
+			t.Errorf("after a disk that failed for a while: %d saves, want 2", got)
+		}
+		m.Tell("b", dots(1, 7))
+		cancel()
+		<-done
+		wantSet(t, "told before the end", openMemory(t, &disk).Told("b"), dots(1, 7))
+	})
+}
+
+// The second implementation remembers nothing but lists of what happened.
+func TestMemoryIsWhatHappenedAndSurvivesCrashes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var disk states
+		m, err := replication.OpenMemory(&disk, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := []string{"b", "c", ""}
+		type past struct{ told, pulled map[string][]*seen.Set }
+		empty := func() past { return past{make(map[string][]*seen.Set), make(map[string][]*seen.Set)} }
+		copied := func(p past) past {
+			q := empty()
+			for _, id := range ids {
+				q.told[id] = append(q.told[id], p.told[id]...)
+				q.pulled[id] = append(q.pulled[id], p.pulled[id]...)
+			}
+			return q
+		}
+		now, saved := empty(), empty()
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			id := rapid.SampledFrom(ids).Draw(t, "id")
+			set := seen.Of(version.Dot{
+				Origin: rapid.Uint64Range(1, 3).Draw(t, "origin"), Counter: rapid.Uint64Range(1, 9).Draw(t, "counter"),
+			})
+			switch rapid.SampledFrom([]string{"tell", "tell", "pull", "pull", "save", "save", "crash", "forget"}).Draw(t, "what") {
+			case "tell":
+				m.Tell(id, set)
+				now.told[id] = append(now.told[id], set)
+			case "pull":
+				m.Pull(id, set)
+				now.told[id] = append(now.told[id], set)
+				now.pulled[id] = append(now.pulled[id], set)
+			case "save":
+				if err := m.Save(); err != nil {
+					t.Fatal(err)
+				}
+				saved = copied(now)
+			case "crash":
+				if m, err = replication.OpenMemory(&disk, nil); err != nil {
+					t.Fatal(err)
+				}
+				now = copied(saved)
+			case "forget":
+				m.Forget(id)
+				delete(now.told, id)
+				delete(now.pulled, id)
+			}
+		}
+		union := func(sets []*seen.Set) *seen.Set {
+			all := new(seen.Set)
+			for _, s := range sets {
+				all.Union(s)
+			}
+			return all
+		}
+		if err := m.Save(); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if got, want := m.Told(id), union(now.told[id]); !got.Equal(want) {
+				t.Fatalf("told by %q: got %v, want %v", id, got, want)
+			}
+			if got, want := m.Pulled(id), union(now.pulled[id]); !got.Equal(want) {
+				t.Fatalf("pulled from %q: got %v, want %v", id, got, want)
+			}
+		}
+	})
+}
+
+func TestMemoryThatMakesNoSenseIsAnError(t *testing.T) {
+	var good states
+	m := openMemory(t, &good)
+	m.Pull("b", dots(1, 5))
+	if err := m.Save(); err != nil {
+		t.Fatal(err)
+	}
+	saved, _ := good.LoadState("peers")
+	for name, data := range map[string][]byte{
+		"empty": {}, "other form": append([]byte{2}, saved[1:]...), "cut short": saved[:len(saved)-1], "too long": append(saved, 9),
+	} {
+		var bad states
+		if err := bad.SaveState("peers", data); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := replication.OpenMemory(&bad, nil); err == nil {
+			t.Errorf("%s: got no error", name)
+		}
+	}
+}
