@@ -73,6 +73,9 @@ func (m *Membership) refresh() {
 // time is above every one that it ever had, also if the clock was set back since.
 func (m *Membership) refreshSelf(force roster.Roster, now time.Time) {
 	mine := m.self
+	if force.Has(m.cfg.ID) && !mine.Counted {
+		mine.Synced = false // what it had as a learner is not enough for a member
+	}
 	mine.Cluster, mine.Counted, mine.Seeks = force.Cluster, force.Has(m.cfg.ID), m.seeks(force)
 	if sameButTime(mine, m.told) && m.told.At == m.lastAt {
 		return
@@ -152,7 +155,7 @@ func (m *Membership) member(id string, i info, force roster.Roster, state State,
 		ID: id, Name: i.Name, Address: i.Address, Version: i.Version,
 		State: state, Since: m.states[id].since, Counted: force.Has(id),
 		Live:   id == m.cfg.ID || (state == Alive || state == Draining || state == Syncing) && p != nil && !p.silent,
-		Synced: i.Synced,
+		Synced: i.Synced && (i.Counted || !force.Has(id)), // said as what it is now
 	}
 	if before.state != state && (known || id != m.cfg.ID) {
 		m.moves = append(m.moves, move{member, before.state})

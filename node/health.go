@@ -74,7 +74,7 @@ func (a *api) checks() []check {
 	if !s.Joined() {
 		joined = errors.New("no member of the cluster was reached yet")
 	}
-	if !self.Synced {
+	if !self.Synced || !self.Counted {
 		synced = errors.New("this node catches up with the others")
 	}
 	return []check{

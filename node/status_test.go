@@ -151,9 +151,9 @@ func TestForgetTellsWhyItRefuses(t *testing.T) {
 }
 
 func TestReadyNamesWhatIsMissing(t *testing.T) {
-	joined := func(config *apiConfig, synced bool) {
+	joined := func(config *apiConfig, synced, counted bool) {
 		config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
-			Self: idA, Rosters: [][]string{{idA}}, Members: []membership.Member{{ID: idA, Live: true, Synced: synced}},
+			Self: idA, Rosters: [][]string{{idA}}, Members: []membership.Member{{ID: idA, Live: true, Synced: synced, Counted: counted}},
 		}
 	}
 	for _, row := range []struct {
@@ -166,7 +166,8 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 			config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{Self: idA}
 			coordinator.writable = func() error { return replication.ErrNotReady }
 		}, []string{"[-] joined: ", "[-] synced: ", "[-] default write level reachable: "}},
-		{"syncing", func(config *apiConfig, _ *fakeCoordinator) { joined(config, false) }, []string{"[-] synced: "}},
+		{"syncing", func(config *apiConfig, _ *fakeCoordinator) { joined(config, false, true) }, []string{"[-] synced: "}},
+		{"learner", func(config *apiConfig, _ *fakeCoordinator) { joined(config, true, false) }, []string{"[-] synced: "}},
 		{"disk latched", func(config *apiConfig, _ *fakeCoordinator) {
 			config.Store.(*fakeStore).writable = fmt.Errorf("sync /data/secret: %w", replication.ErrReadOnly)
 		}, []string{"[-] disk writable: "}},

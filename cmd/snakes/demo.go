@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -145,7 +146,7 @@ func free(port int) error {
 	return errors.Join(tcp.Close(), udp.Close())
 }
 
-// gather waits until each of the nodes counts them all.
+// gather waits until each of the nodes counts them all, for reads too.
 func gather(ctx context.Context, addresses []string) error {
 	ctx, cancel := context.WithTimeout(ctx, gatherTimeout)
 	defer cancel()
@@ -157,7 +158,8 @@ func gather(ctx context.Context, addresses []string) error {
 		defer c.Close()
 		for {
 			m, err := c.Members(ctx)
-			if err == nil && m.Known == len(addresses) && m.Alive == m.Known {
+			unsynced := slices.ContainsFunc(m.Members, func(member client.Member) bool { return !member.Synced })
+			if err == nil && m.Known == len(addresses) && m.Alive == m.Known && !unsynced {
 				break
 			}
 			select {
