@@ -164,7 +164,7 @@ func (n peers) Fetch(ctx context.Context, id, key string) (replication.Record, e
 func (n peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
 	news := n.from.ledger.Knowledge()
 	return call(ctx, n.from, id, func(to *process) (replication.Pull, error) {
-		if err := errors.Join(to.hear(news), to.Enroll(n.from.id)); err != nil {
+		if err := to.hear(news); err != nil {
 			return replication.Pull{}, err
 		}
 		return to.offers.OpenPull(n.from.id, mine)
@@ -182,10 +182,22 @@ func (n peers) NextPage(ctx context.Context, id string, pull, from uint64) (repl
 func (n peers) Exchange(ctx context.Context, id string, mine replication.Status) (replication.Status, error) {
 	theirs, err := call(ctx, n.from, id, func(to *process) (replication.Status, error) {
 		to.clock.Observe(mine.Clock)
-		return to.coordinator.Replica().Status(mine.SeenHash), nil
+		return to.coordinator.Replica().Status(n.from.id, mine), nil
 	})
 	n.from.clock.Observe(theirs.Clock)
 	return theirs, err
+}
+
+// Buckets implements replication.Peers.
+func (n peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
+	return call(ctx, n.from, id, func(to *process) ([]uint64, error) { return to.coordinator.Replica().Buckets(), nil })
+}
+
+// Contents implements replication.Peers.
+func (n peers) Contents(ctx context.Context, id string, buckets []int) ([]replication.Held, error) {
+	return call(ctx, n.from, id, func(to *process) ([]replication.Held, error) {
+		return to.coordinator.Replica().Contents(buckets), nil
+	})
 }
 
 // agree is the roster.Send of a process.

@@ -24,6 +24,7 @@ type process struct {
 	*membership
 
 	coordinator *replication.Coordinator
+	memory      *replication.Memory
 	offers      *replication.Offers
 	syncer      *replication.Syncer
 	monitor     *replication.Monitor
@@ -45,6 +46,7 @@ func (w *world) start(m *machine) *process {
 	p.cancel = cancel
 	w.put(p)
 	p.update(func() {})
+	p.loops.Go(func() { p.memory.Run(ctx) })
 	p.loops.Go(func() { p.monitor.Run(ctx) })
 	p.loops.Go(func() { p.syncer.Run(ctx) })
 	p.loops.Go(func() { p.tend(ctx) })
@@ -65,16 +67,18 @@ func (p *process) replicate() {
 	if spoil := p.w.mutant.carrier; spoil != nil {
 		carrier = spoil(p, carrier)
 	}
+	p.memory = must(replication.OpenMemory(p.volume, nil))
 	p.coordinator = must(replication.New(replication.Config{
-		Store: store, Members: members, Peers: carrier, Clock: p.clock, Origin: p.origin, Now: p.machine.now,
+		Store: store, Members: members, Peers: carrier, Clock: p.clock, Origin: p.origin, Memory: p.memory, Now: p.machine.now,
 	}))
 	replica := p.coordinator.Replica()
 	p.offers = must(replication.NewOffers(replication.OffersConfig{Store: store, Members: members, PageRecords: 2}))
 	p.syncer = must(replication.NewSyncer(replication.SyncConfig{
-		Replica: replica, Members: members, Peers: carrier, Busy: p.coordinator.Busy, SetSynced: p.setSynced,
+		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Busy: p.coordinator.Busy, SetSynced: p.setSynced,
+		Checked: func() bool { return p.monitor.Checked() },
 	}))
 	p.monitor = must(replication.NewMonitor(replication.MonitorConfig{
-		Replica: replica, Members: members, Peers: carrier, Heard: p.syncer.Heard,
+		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Heard: p.syncer.Heard,
 	}))
 }
 
@@ -159,7 +163,7 @@ func (m *membership) update(change func()) {
 	learners := m.ledger.Learners() // first: one that is being promoted must not be missed
 	force := m.ledger.Roster()
 	m.told.cluster = force.Cluster
-	view := &replication.View{Self: m.p.id}
+	view := &replication.View{Self: m.p.id, Cluster: force.Cluster}
 	for _, r := range m.ledger.Rosters() {
 		view.Rosters = append(view.Rosters, r.Members())
 	}

@@ -87,6 +87,7 @@ func (w *world) boot(m *machine, r roster.Roster) {
 	if err := ledger.Join(roster.Roster{}, r); err != nil {
 		panic(err)
 	}
+	m.disk.state["synced"] = []byte(r.Cluster) // it was, some time ago
 	m.process = w.start(m)
 }
 
