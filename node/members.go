@@ -80,6 +80,11 @@ func (a *api) describeMember(m membership.Member, itself bool) memberAnswer {
 		ID: m.ID, Name: m.Name, Address: m.Address, State: m.State, Version: m.Version,
 		Since: m.Since.UTC().Truncate(time.Second), Synced: m.Synced, itself: itself,
 	}
+	if m.State == membership.Alive && !m.Synced {
+		// It counts for N but for no read: it has just been promoted or started, or its data was
+		// given up.
+		answer.State = membership.Syncing
+	}
 	if itself {
 		answer.Keys = uint64(a.Store.Len())
 		return answer
