@@ -23,6 +23,7 @@ import (
 type witness struct {
 	asked   map[version.Dot]replication.Record // every record ever given to Apply
 	atLeast map[string]version.Version         // acknowledged or told for each key
+	dropped map[string]version.Version         // the newest tombstone of each key ever given to Drop
 	dots    *seen.Set                          // acknowledged or told
 	states  []string                           // ever given to SaveState; the last is newest
 	state   int                                // states from this one on are acknowledged or told
@@ -30,6 +31,7 @@ type witness struct {
 	floor   version.Timestamp
 	clock   int
 	phase   phase
+	wrong   error // found before the crash
 }
 
 // phase is what a store is doing, as far as it decides which syncs are needed.
@@ -44,7 +46,7 @@ const (
 func newWitness() *witness {
 	return &witness{
 		asked: map[version.Dot]replication.Record{}, atLeast: map[string]version.Version{},
-		dots: new(seen.Set), state: -1,
+		dropped: map[string]version.Version{}, dots: new(seen.Set), state: -1,
 	}
 }
 
@@ -81,10 +83,23 @@ func (w *witness) run(s *Store, rounds int) {
 		apply(superseded)
 		apply(next("a", "twice"), next("b", "in a batch"), next("a", "again"), next("Dd", strings.Repeat("long ", 20)))
 		apply(next("b", ""))
+		w.drop(s)
 		apply(next("last", "in a directory of its own"))
 		w.unite(s)
 		w.save(s, fmt.Sprint("state ", w.clock))
 	}
+}
+
+// drop has s drop all its tombstones.
+func (w *witness) drop(s *Store) {
+	for key, v := range s.Tombstones() {
+		w.dropped[key] = v
+		done, err := s.Drop(key, v)
+		if _, lookup := s.Lookup(key); done != errors.Is(lookup, replication.ErrNotFound) || done && err != nil {
+			w.wrong = fmt.Errorf("drop %s at %v: %v, %w, then %w", key, v, done, err, lookup)
+		}
+	}
+	w.look(s)
 }
 
 // unite marks dots of other nodes, with a hole, as seen.
@@ -126,6 +141,9 @@ func (w *witness) look(s *Store) {
 
 // check returns what is wrong with s, the store after the last crash.
 func (w *witness) check(s *Store) error {
+	if w.wrong != nil {
+		return w.wrong
+	}
 	if w.node == "" {
 		w.node = s.NodeID()
 	}
@@ -142,7 +160,11 @@ func (w *witness) check(s *Store) error {
 		return fmt.Errorf("seen set forgot %d dots: was %v, is %v", n, w.dots, has)
 	}
 	for d, r := range w.asked {
-		if current, err := s.Lookup(r.Key); has.Has(d) && (err != nil || current.Version.Compare(r.Version) < 0) {
+		current, err := s.Lookup(r.Key)
+		if errors.Is(err, replication.ErrNotFound) && r.Version.Compare(w.dropped[r.Key]) <= 0 {
+			continue
+		}
+		if has.Has(d) && (err != nil || current.Version.Compare(r.Version) < 0) {
 			return fmt.Errorf("dot %v of %s is told but its record is not there: %v, %v", d, r.Key, current, err)
 		}
 	}
@@ -162,7 +184,7 @@ func (w *witness) check(s *Store) error {
 
 func (w *witness) checkKey(s *Store, key string) error {
 	r, err := s.Get(key)
-	if errors.Is(err, replication.ErrNotFound) && w.atLeast[key].IsZero() {
+	if errors.Is(err, replication.ErrNotFound) && w.atLeast[key].Compare(w.dropped[key]) <= 0 {
 		return nil
 	}
 	if err != nil {

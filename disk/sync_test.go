@@ -80,6 +80,24 @@ func (m *syncModel) damage(t *rapid.T) {
 	delete(m.sound, key)
 }
 
+// drop tries it with tombstones and with what is none, damaged or not.
+func (m *syncModel) drop(t *rapid.T) {
+	key := m.key(t)
+	meta, ok := m.sound[key]
+	if !ok {
+		meta, ok = m.damaged[key]
+	}
+	want := ok && meta.Deleted
+	if got, err := m.store.Drop(key, meta.Version); got != want || err != nil {
+		t.Fatalf("drop %s at %v: got %v, %v, want %v", key, meta.Version, got, err, want)
+	}
+	if want {
+		delete(m.sound, key)
+		delete(m.damaged, key)
+		delete(m.headless, key)
+	}
+}
+
 // reopen also has the store read the values again that are damaged, which Open does not.
 func (m *syncModel) reopen(t *rapid.T) {
 	if err := m.store.Close(); err != nil {
@@ -116,9 +134,14 @@ func (m *syncModel) check(t *rapid.T) {
 	}
 	var digest uint64
 	var lacking []string
+	buckets := make([]uint64, replication.DigestBuckets)
+	tombstones := map[string]version.Version{}
 	for key, meta := range m.sound {
 		if !meta.Deleted {
 			digest ^= replication.DigestOf(key, meta.Version)
+			buckets[replication.BucketOf(key)] ^= replication.DigestOf(key, meta.Version)
+		} else {
+			tombstones[key] = meta.Version
 		}
 		if !theirs.Has(meta.Version.Dot) {
 			lacking = append(lacking, key)
@@ -126,8 +149,17 @@ func (m *syncModel) check(t *rapid.T) {
 	}
 	slices.Sort(lacking)
 	complete := len(m.unreadable) == 0
-	for _, meta := range m.damaged {
+	for key, meta := range m.damaged {
 		complete = complete && theirs.Has(meta.Version.Dot)
+		if meta.Deleted {
+			tombstones[key] = meta.Version
+		}
+	}
+	if got := m.store.Buckets(); !slices.Equal(got, buckets) {
+		t.Fatalf("buckets are not those of %v", m.sound)
+	}
+	if got, n := maps.Collect(m.store.Tombstones()), m.store.TombstoneCount(); !maps.Equal(got, tombstones) || n != len(tombstones) {
+		t.Fatalf("tombstones: got %d, %v, want %v", n, got, tombstones)
 	}
 	if got := m.store.Digest(); got != digest {
 		t.Fatalf("digest: got %x, want %x, that of %v", got, digest, m.sound)
@@ -152,7 +184,7 @@ func TestDigestAndLackingAgreeWithALookAtAllRecords(t *testing.T) {
 		}
 		m.open(t)
 		defer func() { _ = m.store.Close() }() // of interest is what was told before
-		t.Repeat(map[string]func(*rapid.T){"apply": m.apply, "apply ": m.apply, "damage": m.damage, "reopen": m.reopen, "": m.check})
+		t.Repeat(map[string]func(*rapid.T){"apply": m.apply, "apply ": m.apply, "damage": m.damage, "drop": m.drop, "reopen": m.reopen, "": m.check})
 	})
 }
 
