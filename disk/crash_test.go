@@ -31,7 +31,18 @@ type witness struct {
 	floor   version.Timestamp
 	clock   int
 	phase   phase
-	wrong   error // found before the crash
+	wrong   error // found before the check
+
+	past    []generation // what was set aside, the oldest first
+	leaving *generation  // what may have been set aside, as the next open shows
+}
+
+// generation is what a witness knew of the records of a store that was set aside.
+type generation struct {
+	asked            map[version.Dot]replication.Record
+	atLeast, dropped map[string]version.Version
+	aside            Aside
+	done             bool // SetAside said so
 }
 
 // phase is what a store is doing, as far as it decides which syncs are needed.
@@ -41,13 +52,19 @@ const (
 	running phase = iota
 	opening
 	uniting
+	leaving
 )
 
 func newWitness() *witness {
-	return &witness{
-		asked: map[version.Dot]replication.Record{}, atLeast: map[string]version.Version{},
-		dropped: map[string]version.Version{}, dots: new(seen.Set), state: -1,
-	}
+	w := &witness{state: -1}
+	w.forget()
+	return w
+}
+
+// forget begins anew, but for what survives that data is set aside.
+func (w *witness) forget() {
+	w.asked, w.dots = map[version.Dot]replication.Record{}, new(seen.Set)
+	w.atLeast, w.dropped = map[string]version.Version{}, map[string]version.Version{}
 }
 
 // run uses a store as a node would, as far as it gets, and notes what came of it.
@@ -144,7 +161,7 @@ func (w *witness) check(s *Store) error {
 	if w.wrong != nil {
 		return w.wrong
 	}
-	if w.node == "" {
+	if w.node == "" { // the first process got as far as drawing one, or not
 		w.node = s.NodeID()
 	}
 	if s.NodeID() != w.node {
@@ -206,11 +223,13 @@ type crash struct {
 	err   error // what the step returns; nil: the process dies there
 	after bool  // the error comes after the step was done
 	seed  uint64
-	kill  bool // first the process alone is killed, another one opens the directory, and then the power is cut
+	aside *Aside // how the data is set aside in the middle of the run, unless nil
+	kill  bool   // first the process alone is killed, another one opens the directory, and then the power is cut
+	again int    // at which step, from 1, that other one is killed while it opens; 0: it is not
 }
 
 // suffer runs a store into a crash and returns what is wrong afterwards. lies says which steps
-// of which phase only pretend to be done. It returns false if the run is over before the step.
+// of which phase only pretend to be done. It returns false if all is over before the step.
 func (c crash) suffer(lies func(step, phase) bool) (hit bool, err error) {
 	files := newMemFS()
 	steps, w := 0, newWitness()
@@ -227,6 +246,12 @@ func (c crash) suffer(lies func(step, phase) bool) (hit bool, err error) {
 			files.kill()
 			return errDead
 		}
+		if c.again > 0 && hit && w.phase == opening {
+			if c.again--; c.again == 0 {
+				files.kill()
+				return errDead
+			}
+		}
 		if lies != nil && lies(s, w.phase) {
 			return errLie
 		}
@@ -235,14 +260,14 @@ func (c crash) suffer(lies func(step, phase) bool) (hit bool, err error) {
 	open := func() (*Store, error) {
 		w.phase = opening
 		defer func() { w.phase = running }()
-		return Open(Config{fs: files, logEntries: 8, reserveBytes: 100})
-	}
-	if s, err := open(); err == nil {
-		w.node = s.NodeID()
-		w.run(s, 2)
-		if s.Close() == nil && hit && s.Writable() == nil && !isFull(c.err) {
-			return true, fmt.Errorf("nobody noticed: %v", c.err)
+		s, err := Open(Config{fs: files, logEntries: 8, reserveBytes: 100})
+		if err == nil {
+			w.opened(s)
 		}
+		return s, err
+	}
+	if !c.live(w, open) && hit && !isFull(c.err) {
+		return true, fmt.Errorf("nobody noticed: %v", c.err)
 	}
 	if !hit {
 		return false, nil
@@ -250,7 +275,14 @@ func (c crash) suffer(lies func(step, phase) bool) (hit bool, err error) {
 	random := rand.New(rand.NewPCG(c.seed, uint64(c.step)))
 	if c.kill {
 		files = files.kill()
-		if s, err := open(); err != nil {
+		interrupted := c.again > 0
+		s, err := open()
+		if c.again > 0 {
+			return false, nil
+		}
+		if interrupted {
+			files.kill()
+		} else if err != nil {
 			return hit, fmt.Errorf("open after kill: %w", err)
 		} else if err := w.check(s); err != nil {
 			return hit, fmt.Errorf("after kill: %w", err)
@@ -270,6 +302,27 @@ func (c crash) suffer(lies func(step, phase) bool) (hit bool, err error) {
 		return hit, fmt.Errorf("after power cut: %w", err)
 	}
 	return hit, s.Close()
+}
+
+// live is the run, which a crash may end. It reports whether any of it failed.
+func (c crash) live(w *witness, open func() (*Store, error)) (failed bool) {
+	s, err := open()
+	if err != nil {
+		return true
+	}
+	w.node = s.NodeID()
+	if c.aside == nil {
+		w.run(s, 2)
+	} else {
+		w.run(s, 1)
+		failed = s.Writable() != nil
+		failed = w.setAside(s, *c.aside) != nil || failed
+		if s, err = open(); err != nil {
+			return true
+		}
+		w.run(s, 1)
+	}
+	return s.Close() != nil || s.Writable() != nil || failed
 }
 
 // sweep crashes like c at every step in turn, with all seeds, with and without a kill first,

@@ -174,13 +174,13 @@ func TestADiskThatIsFullFromAnyStepOnOpensClosesAndForgetsNothing(t *testing.T) 
 	}
 }
 
-// killOnFullDisk kills at any step of lives on disks that are full from various steps on.
-func killOnFullDisk(t *testing.T, lies func(step, phase) bool) error {
+// killOnFullDisk kills at any step of lives on disks that are full from every stride-th step on.
+func killOnFullDisk(t *testing.T, stride int, lies func(step, phase) bool) error {
 	whole, err := fullDisk{at: never, killAt: never}.suffer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := 30; at < whole; at += 71 {
+	for at := 30; at < whole; at += stride {
 		for kill, over := at, false; !over; kill++ {
 			for seed := range uint64(3) {
 				steps, err := fullDisk{at: at, killAt: kill, seed: seed, lies: lies}.suffer()
@@ -195,13 +195,13 @@ func killOnFullDisk(t *testing.T, lies func(step, phase) bool) error {
 }
 
 func TestACrashOnAFullDiskLosesNothing(t *testing.T) {
-	if err := killOnFullDisk(t, nil); err != nil {
+	if err := killOnFullDisk(t, 71, nil); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestALogThatIsKeptMustBeSyncedAtOpen(t *testing.T) {
-	err := killOnFullDisk(t, func(s step, now phase) bool {
+	err := killOnFullDisk(t, 7, func(s step, now phase) bool {
 		return now == opening && s.op == "sync" && s.name == logFile
 	})
 	if err == nil {

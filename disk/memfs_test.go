@@ -17,7 +17,8 @@ import (
 
 // memFS is a file system in memory that knows what a power cut would leave: of a file the
 // content at its last sync, of a directory the names at its last sync, and of all that came
-// later anything or nothing, in any mixture.
+// later anything or nothing, in any mixture. Only a rename is one step, also between directories:
+// both names change or none, and a sync of one directory is good for the other's name too.
 type memFS struct {
 	// on, unless nil, is called before each step that changes or syncs something. With an
 	// error the step is not done and returns it; errLie means not done either, but success, and
@@ -57,7 +58,11 @@ type memNode struct {
 type memChange struct {
 	name string
 	node *memNode // nil: removed
+	move *memMove // nil: a change by itself
 }
+
+// memMove is a rename, which is a change of each of the two names.
+type memMove struct{ from, to *memNode }
 
 func newDir() *memNode {
 	return &memNode{names: map[string]*memNode{}, durable: map[string]*memNode{}}
@@ -65,13 +70,42 @@ func newDir() *memNode {
 
 func newMemFS() *memFS { return &memFS{root: newDir()} }
 
-func (n *memNode) set(name string, node *memNode) {
-	if node == nil {
-		delete(n.names, name)
+func (n *memNode) set(name string, node *memNode) { n.change(memChange{name: name, node: node}) }
+
+func (n *memNode) change(c memChange) {
+	if c.node == nil {
+		delete(n.names, c.name)
 	} else {
-		n.names[name] = node
+		n.names[c.name] = c.node
 	}
-	n.changes = append(n.changes, memChange{name, node})
+	n.changes = append(n.changes, c)
+}
+
+// sync makes the names of a directory durable, and of renames the names in the other one.
+func (n *memNode) sync() {
+	for _, c := range n.changes {
+		if c.move == nil {
+			continue
+		}
+		other := c.move.from
+		if other == n {
+			other = c.move.to
+		}
+		at := slices.IndexFunc(other.changes, func(o memChange) bool { return o.move == c.move })
+		if other == n || at < 0 {
+			continue
+		}
+		same := other.changes[at]
+		if same.node == nil {
+			delete(other.durable, same.name)
+		} else {
+			other.durable[same.name] = same.node
+		}
+		passed := slices.DeleteFunc(slices.Clone(other.changes[:at+1]), func(o memChange) bool { return o.name == same.name })
+		other.changes = append(passed, other.changes[at+1:]...)
+	}
+	n.durable = maps.Clone(n.names)
+	n.changes = nil
 }
 
 // kill ends the process that uses m and returns the same files for another.
@@ -88,23 +122,42 @@ func (m *memFS) cut(random *rand.Rand) *memFS {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.dead = true
-	left := map[*memNode]*memNode{}
-	return &memFS{root: m.root.afterCut(random, left), on: m.on}
+	c := powerCut{random, map[*memNode]*memNode{}, map[*memMove]bool{}}
+	return &memFS{root: m.root.afterCut(c), on: m.on}
 }
 
-func (n *memNode) afterCut(random *rand.Rand, left map[*memNode]*memNode) *memNode {
-	if done, ok := left[n]; ok {
+// powerCut is what was decided so far about what is left.
+type powerCut struct {
+	random *rand.Rand
+	left   map[*memNode]*memNode
+	moved  map[*memMove]bool
+}
+
+// survives decides about a change in a directory of whose changes none, half or all made it.
+func (p powerCut) survives(c memChange, chance int) bool {
+	survives, decided := p.moved[c.move]
+	if c.move == nil || !decided {
+		survives = p.random.IntN(2) < chance
+		if c.move != nil {
+			p.moved[c.move] = survives
+		}
+	}
+	return survives
+}
+
+func (n *memNode) afterCut(p powerCut) *memNode {
+	if done, ok := p.left[n]; ok {
 		return done
 	}
 	if n.names == nil {
-		data := n.dataAfterCut(random)
-		left[n] = &memNode{data: data, synced: bytes.Clone(data)}
-		return left[n]
+		data := n.dataAfterCut(p.random)
+		p.left[n] = &memNode{data: data, synced: bytes.Clone(data)}
+		return p.left[n]
 	}
 	names := maps.Clone(n.durable)
-	chance := random.IntN(3) // none, half, or all of the changes made it
+	chance := p.random.IntN(3)
 	for _, c := range n.changes {
-		if random.IntN(2) >= chance {
+		if !p.survives(c, chance) {
 			continue
 		}
 		if c.node == nil {
@@ -114,9 +167,9 @@ func (n *memNode) afterCut(random *rand.Rand, left map[*memNode]*memNode) *memNo
 		}
 	}
 	result := newDir()
-	left[n] = result
+	p.left[n] = result
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		result.names[name] = names[name].afterCut(random, left)
+		result.names[name] = names[name].afterCut(p)
 	}
 	result.durable = maps.Clone(result.names)
 	return result
@@ -305,8 +358,9 @@ func (m *memFS) Rename(from, to string) error {
 		if n == nil || toDir == nil {
 			return notExist("rename", from)
 		}
-		toDir.set(toBase, n)
-		fromDir.set(fromBase, nil)
+		move := &memMove{fromDir, toDir}
+		toDir.change(memChange{toBase, n, move})
+		fromDir.change(memChange{fromBase, nil, move})
 		return nil
 	})
 }
@@ -372,8 +426,7 @@ func (f *memFile) Stat() (fs.FileInfo, error) {
 func (f *memFile) Sync() error {
 	if f.node.names != nil {
 		return f.m.do("syncdir", f.name, func() error {
-			f.node.durable = maps.Clone(f.node.names)
-			f.node.changes = nil
+			f.node.sync()
 			return nil
 		})
 	}

@@ -48,7 +48,8 @@ func (e *FormatError) Error() string {
 var ErrForeign = errors.New("neither empty nor a data directory")
 
 // Open opens the data directory, which it makes if need be, and reads the headers of all
-// records. Damage to records is logged and does not keep it from opening.
+// records. Damage to records is logged and does not keep it from opening. What a process before
+// began to set aside is set aside first.
 //
 // A directory of another format, one that is not ours, or one that another process has open is
 // left as it is: *FormatError, ErrForeign, *InUseError. The store must be closed.
@@ -187,7 +188,7 @@ func (s *Store) prepare(dir string) error {
 			return err
 		}
 	}
-	return nil
+	return v.resume()
 }
 
 // nodeID reads the identity of this node, or draws one.
@@ -223,7 +224,7 @@ func (s *Store) load() ([]version.Version, error) {
 	var found []version.Version
 	var failed error
 	each(names, maxWriters, func(name string) {
-		if b, err := hex.DecodeString(name); err != nil || len(b) != 1 {
+		if !isKeyDir(name) {
 			s.logger.Warn("stray file among the keys is left alone", "file", join(keysDir, name))
 			return
 		}
@@ -235,6 +236,11 @@ func (s *Store) load() ([]version.Version, error) {
 		s.dirs[join(keysDir, name)] = true
 	})
 	return found, failed
+}
+
+func isKeyDir(name string) bool {
+	b, err := hex.DecodeString(name)
+	return err == nil && len(b) == 1
 }
 
 // loadDir loads one directory of keys. It is settled first, so that nothing is told of a

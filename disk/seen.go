@@ -33,6 +33,8 @@ import (
 const (
 	snapshotFile = "seen"
 	logFile      = "seen.log"
+	// damagedSuffix marks a snapshot that could not be read.
+	damagedSuffix = ".damaged"
 	// entrySize is a version and the CRC32C of it.
 	entrySize = version.Size + 4
 	// logEntries is the capacity of the log, 2 MiB.
@@ -172,8 +174,8 @@ func (h *history) unsaved(log []byte) int {
 	return kept
 }
 
-// readSnapshot reads the snapshot. A damaged one is set aside: the set is then smaller than it
-// was, which costs other nodes some work but no write, as a dot that is told is never wrong.
+// readSnapshot reads the snapshot. A damaged one is kept under another name: the set is then
+// smaller than what this node told others, who can tell that, but no dot in it is wrong.
 func (l *seenLog) readSnapshot() error {
 	l.durable = history{seen: new(seen.Set), own: make(map[uint64]bool)}
 	data, err := l.volume.fs.ReadFile(snapshotFile)
@@ -192,10 +194,10 @@ func (l *seenLog) readSnapshot() error {
 		}
 	}
 	l.volume.logger.Error("seen set is damaged, going on with what records and log tell",
-		"error", err, "kept", snapshotFile+".damaged")
-	err = l.volume.fs.Rename(snapshotFile, snapshotFile+".damaged")
+		"error", err, "kept", snapshotFile+damagedSuffix)
+	err = l.volume.fs.Rename(snapshotFile, snapshotFile+damagedSuffix)
 	if err != nil && !isFull(err) { // with no room for the name, it stays until there is a new one
-		return fmt.Errorf("set damaged seen set aside: %w", err)
+		return fmt.Errorf("rename damaged seen set: %w", err)
 	}
 	return nil
 }

@@ -222,8 +222,8 @@ func (s *Store) Begin(origin uint64) (floor version.Timestamp, err error) {
 // or what was there before. The error wraps fs.ErrNotExist if there is nothing; it is another
 // one if the data cannot be read or is damaged.
 func (s *Store) LoadState(name string) ([]byte, error) {
-	if err := checkStateName(name); err != nil {
-		return nil, err
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("state: %w", err)
 	}
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -246,8 +246,8 @@ func (s *Store) LoadState(name string) ([]byte, error) {
 // either the old data or the new. It keeps no reference to data. Errors are those of Apply; a
 // full disk has the reserve for it.
 func (s *Store) SaveState(name string, data []byte) error {
-	if err := checkStateName(name); err != nil {
-		return err
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("state: %w", err)
 	}
 	if err := s.enter(); err != nil {
 		return err
@@ -264,13 +264,13 @@ func (s *Store) SaveState(name string, data []byte) error {
 	return nil
 }
 
-func checkStateName(name string) error {
+func checkName(name string) error {
 	ok := 1 <= len(name) && len(name) <= 64
 	for _, c := range []byte(name) {
 		ok = ok && ('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-')
 	}
 	if !ok {
-		return fmt.Errorf("state name %.80q: %w", name, fs.ErrInvalid)
+		return fmt.Errorf("name %.80q: %w", name, fs.ErrInvalid)
 	}
 	return nil
 }

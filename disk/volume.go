@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -221,4 +222,13 @@ func join(dir, name string) string {
 		return name
 	}
 	return dir + "/" + name
+}
+
+// split is the reverse of join.
+func split(path string) (dir, name string) {
+	at := strings.LastIndexByte(path, '/')
+	if at < 0 {
+		return topDir, path
+	}
+	return path[:at], path[at+1:]
 }
