@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/protocol7/snakes/membership/roster"
@@ -13,7 +14,7 @@ import (
 // changeTimeout bounds the search for a majority for one change of the roster.
 const changeTimeout = 5 * time.Second
 
-// Forget removes a member that is not alive from the roster for good, so that N shrinks by one.
+// Forget removes a member or learner that is not alive for good. Without a member N is one less.
 // nameOrID is its name or node id. It waits until a majority has accepted, changeTimeout at
 // most. With force it goes on without a majority, which is for operators who know that the
 // others are gone for ever: if they are not, they still count quorums in the old roster.
@@ -25,11 +26,11 @@ func (m *Membership) Forget(ctx context.Context, nameOrID string, force bool) er
 	if err != nil {
 		return err
 	}
-	if target.State != Failed && target.State != Stopped {
+	if !m.gone(target.ID) {
 		return fmt.Errorf("%w: %s is %s", ErrMemberAlive, target.Name, target.State)
 	}
 	change := roster.Change{Remove: target.ID}
-	err = m.change(ctx, func(r roster.Roster) (roster.Change, bool) { return change, r.Has(target.ID) })
+	err = m.change(ctx, func(r roster.Roster) (roster.Change, bool) { return change, !r.HasRemoved(target.ID) })
 	if errors.Is(err, ErrNoMajority) && force {
 		m.logger.Warn("member forgotten without a majority", "node", target.Name, "id", target.ID)
 		err = m.ledger.Force(change)
@@ -41,14 +42,14 @@ func (m *Membership) Forget(ctx context.Context, nameOrID string, force bool) er
 	return err
 }
 
-// find returns the one member with a name or id.
+// find returns the one member or learner with a name or id.
 func (m *Membership) find(nameOrID string) (Member, error) {
 	var found []Member
 	for _, member := range m.Snapshot().Members {
 		if member.ID == nameOrID {
 			return member, nil
 		}
-		if member.Name == nameOrID && member.Counted {
+		if member.Name == nameOrID && member.Enrolled {
 			found = append(found, member)
 		}
 	}
@@ -110,31 +111,38 @@ func (m *Membership) sendAgree(ctx context.Context, id string, ask roster.Messag
 }
 
 // tell gives what this node knows to all that answer, learners included, and waits for them.
-// Gossip would do it too, later.
-func (m *Membership) tell(ctx context.Context) {
+// Gossip would do it too, later. It returns how many other members know the roster now.
+func (m *Membership) tell(ctx context.Context) (informed int32) {
 	n := m.news()
+	var count atomic.Int32
 	var all sync.WaitGroup
 	for _, member := range m.Snapshot().Members {
 		if member.ID == m.cfg.ID || !member.Live {
 			continue
 		}
 		all.Go(func() {
-			if a, err := m.ask(ctx, member.ID, member.Address, message{News: &n}); err == nil && a.News != nil {
-				m.hearOf(*a.News)
+			a, err := m.ask(ctx, member.ID, member.Address, message{News: &n})
+			if err != nil || a.News == nil {
+				return
+			}
+			m.hearOf(*a.News)
+			if member.Counted && a.News.Knowledge.Roster.Contains(n.Knowledge.Roster) {
+				count.Add(1)
 			}
 		})
 	}
 	all.Wait()
+	return count.Load()
 }
 
 // backlog is since when there has been something to do for the roster; zero if there is not.
 type backlog struct{ since time.Time }
 
-// tendRoster lets learners count and completes changes that somebody left half done. One
+// tendRoster lets learners count, removes ghosts and completes changes left half done. One
 // member does it for all: the live one with the lowest id. If that one makes nothing of it, the
 // next one does. Two that do it at once agree all the same, only slower.
 func (m *Membership) tendRoster(ctx context.Context, work *backlog) {
-	want := func(r roster.Roster) (roster.Change, bool) { return m.nextPromotion(ctx, r) }
+	want := func(r roster.Roster) (roster.Change, bool) { return m.nextChange(ctx, r) }
 	turn, mine := m.turn()
 	if !mine {
 		return
@@ -172,43 +180,4 @@ func (m *Membership) turn() (before int, mine bool) {
 		}
 	}
 	return before, false
-}
-
-// nextPromotion returns the change that lets the next learner count: it replaces a member of
-// the same name or address that is gone, so that a wiped or new machine leaves no ghost.
-func (m *Membership) nextPromotion(ctx context.Context, r roster.Roster) (roster.Change, bool) {
-	s := m.Snapshot()
-	for _, learner := range s.Members {
-		if learner.State != Syncing || !learner.Synced || !learner.Live || r.Has(learner.ID) || r.HasRemoved(learner.ID) {
-			continue
-		}
-		if gone, hold := m.predecessor(ctx, s, learner); !hold {
-			change := roster.Change{Add: learner.ID, Remove: gone}
-			if _, err := r.With(change); err == nil {
-				return change, true
-			}
-		}
-	}
-	return roster.Change{}, false
-}
-
-// predecessor returns the id of the member that a learner replaces, if any, or tells to hold
-// the learner until it is clear whether a member of its name or address is alive or gone.
-func (m *Membership) predecessor(ctx context.Context, s *Snapshot, learner Member) (gone string, hold bool) {
-	for _, member := range s.Members {
-		sameAddress := member.Address == learner.Address
-		if !member.Counted || member.Name != learner.Name && !sameAddress {
-			continue
-		}
-		if member.ID == m.cfg.ID {
-			continue
-		}
-		if member.State == Failed || member.State == Stopped {
-			return member.ID, false
-		}
-		if _, err := m.ask(ctx, member.ID, member.Address, message{Ping: true}); err != nil {
-			return "", true // dead, but gossip has not noticed yet
-		}
-	}
-	return "", false
 }

@@ -114,8 +114,10 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 	a := answer{Origin: m.cfg.Origin}
 	switch {
 	case ask.Agree != nil:
-		if err := m.wouldMiss(ask.Agree.Want.Remove); err != nil {
-			return nil, err
+		if leaver := ask.Agree.Want.Remove; leaver != h.ID {
+			if err := m.wouldMiss(leaver); err != nil {
+				return nil, err
+			}
 		}
 		reply, err := m.ledger.Answer(*ask.Agree)
 		if err != nil {
@@ -150,14 +152,13 @@ func (m message) fields() int {
 	return n
 }
 
-// wouldMiss returns an error if the member that somebody wants to remove is alive, as far as
+// wouldMiss returns an error if the node that somebody wants to remove is alive, as far as
 // this node can tell. With a cut between two members only, either may take the other for gone.
 func (m *Membership) wouldMiss(id string) error {
 	if id == "" {
 		return nil
 	}
-	member, known := m.Snapshot().Member(id)
-	if known && member.State != Failed && member.State != Stopped {
+	if member, known := m.Snapshot().Member(id); known && !m.gone(id) {
 		return fmt.Errorf("%w: %s is %s", ErrMemberAlive, member.Name, member.State)
 	}
 	return nil

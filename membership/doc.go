@@ -9,18 +9,26 @@
 //
 // # Terms
 //
-//   - member: a node in the roster in force; it counts for N. learner: a node that gossips and
-//     goes by the same roster, but is not in it yet. A cluster has a name, chosen by people, and
-//     an id, drawn at its founding; nodes of another id are kept out even if the name is equal.
+//   - member: a node in the roster in force; it counts for N. learner: a node that goes by the
+//     same roster, but is not in it yet. Both are enrolled: known durably, until they are removed
+//     by agreement, which is what [Membership.Forget] and [Membership.Leave] bring about.
+//   - A cluster has a name, chosen by people, and an id, drawn at its founding; nodes of another
+//     id are kept out even if the name is equal.
 //   - live: requests may be sent to it. Gossip must hold it for alive, and the last request must
 //     have got an answer: [Membership.Failed] and [Membership.Answered] are told by those who
 //     send requests. memberlist tells nobody whom it suspects, so the state suspect is ours.
+//   - gone: neither live nor suspect; it is not heard, or said that it stops.
 //   - seeker: a node in no cluster, or alone in its own and told to join another.
+//   - ghost: a learner that is gone while a member of its name or address is live, left by a
+//     machine that was wiped before it was a member.
 //
 // # Invariants
 //
 //   - N changes only by agreement of a majority of the members before, see package roster. A
 //     failure, a stop, or a node that is not heard of changes no roster.
+//   - Only who is enrolled is ever live. A node that gossips is enrolled first and shown then, and
+//     is shown, away or not, until it is removed. What is shown beyond that is seekers, in state
+//     joining, while they gossip.
 //   - [Membership.Snapshot] is immutable, and a change that a call has made is in it when the
 //     call returns.
 //   - memberlist's callbacks take notes and return: it calls them with its own lock held. No
@@ -30,9 +38,10 @@
 //
 // # Goroutines
 //
-// Start begins three, and Stop ends and waits for them: tend finds this node a cluster and
-// promotes learners, whenever something changed; publish lets gossip carry what this node says
-// of itself; seek dials whoever should be here and is not. memberlist has its own.
+// Start begins three, and Stop ends and waits for them: tend finds this node a cluster, enrolls
+// and promotes learners and removes ghosts, whenever something changed; publish lets gossip
+// carry what this node says of itself; seek dials whoever should be here and is not. memberlist
+// has its own.
 //
 // # When others misbehave
 //
@@ -42,7 +51,14 @@
 // is refused and told so ([ErrRemoved]), a second process with the id of a live one too
 // ([ErrTwin]); both come out of [Membership.Fatal]. Gossip of other clusters is dropped, nonsense
 // is logged and dropped. If the disk refuses a change of the roster, this node does not accept
-// it.
+// it; if it refuses a learner, that one is not shown here.
+//
+// # Removed, and back
+//
+// A node that was removed, because it left, was forgotten or was replaced, is refused for ever,
+// learners too. It may come back under a new id: if its storage keeps the state members, but not
+// the state roster, New looks for those members, besides its seeds, and founds nothing, however
+// long they do not answer: a lost node must not make a cluster of its own.
 //
 // # Example
 //

@@ -18,7 +18,7 @@ func (m *Membership) settle(ctx context.Context) {
 			return
 		}
 	}
-	if before.IsZero() && len(hosts) == 0 && len(seekers) > 0 && m.cfg.ID < slices.Min(seekers) && m.undisturbed() {
+	if before.IsZero() && len(m.former) == 0 && len(hosts) == 0 && len(seekers) > 0 && m.cfg.ID < slices.Min(seekers) && m.undisturbed() {
 		if err := m.found("lowest id of those that look for each other"); err != nil {
 			m.logger.Warn("cluster not founded", "error", err)
 		}

@@ -1,10 +1,13 @@
 package membership
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log"
 	"net"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +22,9 @@ import (
 // bytes with IPv6), headers, label and encryption included.
 const maxPacket = 1200
 
+// advertiseTimeout bounds the look-up of the name that this node advertises.
+const advertiseTimeout = 5 * time.Second
+
 // gossip is what memberlist calls, with its own lock held: every method takes notes and
 // returns.
 type gossip struct{ *Membership }
@@ -28,7 +34,7 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	ip, err := net.ResolveIPAddr("ip", host)
+	ip, err := advertisedIP(host)
 	if err != nil {
 		return nil, fmt.Errorf("advertised address: %w", err)
 	}
@@ -36,7 +42,7 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	c.Name = m.cfg.ID
 	c.Label = m.cfg.Cluster
 	c.Transport = m.cfg.Transport
-	c.AdvertiseAddr = ip.IP.String()
+	c.AdvertiseAddr = ip.String()
 	c.AdvertisePort, _ = strconv.Atoi(port) // Validate has checked it
 	c.BindAddr, c.BindPort = c.AdvertiseAddr, c.AdvertisePort
 	c.UDPBufferSize = maxPacket - 100
@@ -50,6 +56,20 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	c.Delegate, c.Events, c.Merge, c.Alive, c.Ping = gossip{m}, gossip{m}, gossip{m}, gossip{m}, gossip{m}
 	c.Logger = log.New(&listLog{m.cfg.Logger.Named("memberlist")}, "", 0)
 	return c, nil
+}
+
+// advertisedIP returns the address that gossip gives to others for host, of IPv4 if there is one.
+func advertisedIP(host string) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), advertiseTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for i, ip := range ips {
+		ips[i] = ip.Unmap().WithZone("") // a zone means nothing elsewhere
+	}
+	return ips[max(0, slices.IndexFunc(ips, netip.Addr.Is4))], nil
 }
 
 // listLog takes memberlist's lines, all at debug: what a person acts on, this package says itself.
@@ -84,7 +104,7 @@ type news struct {
 func (m *Membership) news() news {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return news{Knowledge: m.ledger.Knowledge(), Infos: m.rosterInfos()}
+	return news{Knowledge: m.ledger.Knowledge(), Infos: m.infos()}
 }
 
 // LocalState implements memberlist.Delegate.

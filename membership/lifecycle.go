@@ -9,7 +9,7 @@ import (
 )
 
 // Start begins to gossip and to look for the others. It returns once this node listens to
-// them, not once it has found them.
+// them, not once it has found them. Looking up its own address takes 5 s at most.
 func (m *Membership) Start() error {
 	conf, err := m.listConfig()
 	if err != nil {
@@ -27,8 +27,8 @@ func (m *Membership) Start() error {
 	return nil
 }
 
-// Stop tells the others that this node ends in good order and is expected back, ends gossip,
-// and waits for all that Start began. Later calls do nothing. Telling takes two seconds at most
+// Stop tells the others that this node ends in good order and is expected back, unless it was
+// removed, ends gossip, and waits for all that Start began. Later calls do nothing. Telling takes two seconds at most
 // if others are slow, and a call to another node that is under way up to four more.
 func (m *Membership) Stop() {
 	if m.list != nil {
@@ -38,7 +38,7 @@ func (m *Membership) Stop() {
 
 func (m *Membership) shutDown() {
 	m.stop()
-	if !m.doomed.Load() {
+	if !m.doomed.Load() && !m.ledger.Roster().HasRemoved(m.cfg.ID) {
 		m.sayGoodbye()
 	}
 	if err := m.list.Shutdown(); err != nil {
@@ -121,6 +121,7 @@ func (m *Membership) tend(ctx context.Context) {
 			return
 		}
 		m.settle(ctx)
+		m.enrollLearners()
 		m.tendRoster(ctx, &work)
 		m.noticeBlockedPackets()
 	}

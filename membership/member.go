@@ -3,6 +3,7 @@ package membership
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -32,22 +33,29 @@ type Member struct {
 	State   State
 	// Since is when it entered State, as seen here.
 	Since time.Time
+	// Enrolled: it is known durably, as a member or learner. Others must be given no records: if
+	// this node forgot that they exist, a key deleted meanwhile could come back from there.
+	Enrolled bool
 	// Counted: it is in the roster in force and counts for N.
 	Counted bool
-	// Live: requests may be sent to it. True for self.
+	// Live: requests may be sent to it. True for self, else only for who is enrolled.
 	Live bool
 	// Synced: it says that it has all that it should have.
 	Synced bool
 }
 
 // Snapshot is the cluster as this node sees it at one moment. It is immutable and shared.
+//
+// A node of this cluster is in it from when it is enrolled until it is removed, whether it is
+// heard or not: a learner that is away is Syncing and not Live. A node that has no cluster yet is
+// in it, Joining, only while it gossips, and is neither Enrolled nor Live.
 type Snapshot struct {
 	// Cluster is the cluster's name, ClusterID the random id given at its founding, empty
 	// while this node is joining.
 	Cluster, ClusterID string
 	// Self is this node's id.
 	Self string
-	// Members are all nodes known, self included, ascending by id: the roster's and learners.
+	// Members are all nodes known, self included, ascending by id.
 	Members []Member
 	// Rosters are the roster in force and the ones proposed against it, each a list of node
 	// ids, ascending; empty while this node is joining.
@@ -67,12 +75,11 @@ func (s *Snapshot) Known() int {
 
 // Member returns the member with the given id.
 func (s *Snapshot) Member(id string) (Member, bool) {
-	for _, m := range s.Members {
-		if m.ID == id {
-			return m, true
-		}
+	i, found := slices.BinarySearchFunc(s.Members, id, func(m Member, id string) int { return strings.Compare(m.ID, id) })
+	if !found {
+		return Member{}, false
 	}
-	return Member{}, false
+	return s.Members[i], true
 }
 
 var (
@@ -86,6 +93,10 @@ var (
 	// ErrMinority comes with ErrNoMajority if too few members are live to ask at all. Nothing was
 	// changed.
 	ErrMinority = errors.New("too few members are live")
+	// ErrLastMember is returned by Leave of the only member.
+	ErrLastMember = errors.New("the last member cannot leave")
+	// ErrNotMember is returned by Leave of a node that does not count.
+	ErrNotMember = errors.New("node is not a member yet")
 	// ErrRemoved is returned to, and about, a node that has left or was forgotten.
 	ErrRemoved = errors.New("node was removed from the cluster")
 	// ErrOtherCluster is returned to, and about, a node of another cluster.

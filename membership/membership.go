@@ -33,6 +33,10 @@ type Membership struct {
 	moves  []move    // entered states that are not logged yet
 	birth  time.Time // when this process founded a cluster, zero if it did not
 
+	// former are the members of a cluster that this node has no roster of any more, from the
+	// time before its data was set aside. It must get back to them. Set by New.
+	former map[string]info
+
 	wake, changed, rejoin chan struct{} // one for each loop
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
@@ -40,7 +44,9 @@ type Membership struct {
 	stop                  context.CancelFunc
 	stopOnce              func()
 	loops                 sync.WaitGroup
-	warned                sync.Map // texts of warnings that were given
+	departing             sync.Mutex  // held by Leave
+	leaving               atomic.Bool // that this node was removed is no news, Leave will tell
+	warned                sync.Map    // texts of warnings that were given
 }
 
 // peer is what is known of another node.
@@ -60,8 +66,10 @@ type peer struct {
 }
 
 // New returns the membership of one node, as its storage remembers it. It starts nothing and
-// talks to nobody before Start. ErrRemoved: its cluster has given this node up. ErrOtherName: the
-// data belongs to a cluster of another name.
+// talks to nobody before Start. A node that has no roster and no seeds founds a cluster, unless
+// its storage remembers members: their addresses are seeds then, besides those given, and it
+// founds none. ErrRemoved: its cluster has given this node up. ErrOtherName: the data belongs to
+// a cluster of another name.
 func New(cfg Config) (*Membership, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -96,7 +104,7 @@ func New(cfg Config) (*Membership, error) {
 	if err := m.keepName(); err != nil {
 		return nil, err
 	}
-	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 {
+	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 && len(m.former) == 0 {
 		if err := m.found("no seeds were given"); err != nil {
 			return nil, err
 		}
@@ -107,7 +115,8 @@ func New(cfg Config) (*Membership, error) {
 // Snapshot returns the cluster as this node sees it now.
 func (m *Membership) Snapshot() *Snapshot { return m.snapshot.Load() }
 
-// Fatal gives the reason why this process must end, if there ever is one: ErrTwin or ErrRemoved.
+// Fatal gives the reason why this process must end, if there ever is one: ErrTwin or ErrRemoved,
+// which Leave brings about, too.
 func (m *Membership) Fatal() <-chan error { return m.fatal }
 
 // Refused tells that another node refused a request of this one, with ErrTwin or ErrRemoved
@@ -119,6 +128,9 @@ func (m *Membership) Refused(err error) {
 }
 
 func (m *Membership) die(err error) {
+	if m.leaving.Load() && errors.Is(err, ErrRemoved) {
+		return
+	}
 	m.doomed.Store(true)
 	select {
 	case m.fatal <- err:

@@ -38,7 +38,8 @@ type network struct {
 
 	mu    sync.Mutex // guards all below
 	nodes map[string]*node
-	cut   map[string]int // side by address; different sides do not hear each other
+	cut   map[string]int            // side by address; different sides do not hear each other
+	lost  func(message string) bool // messages of Link that get no answer
 }
 
 // node is one membership with what its disk holds.
@@ -116,6 +117,13 @@ func (n *network) heal() {
 	clear(n.cut)
 }
 
+// lose makes messages of Link get lost for which which returns true.
+func (n *network) lose(which func(message string) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lost = which
+}
+
 // link is the Link of the node at address from.
 type link struct {
 	net  *network
@@ -131,8 +139,11 @@ func (l link) Consent(ctx context.Context, id, address string, message []byte) (
 		return nil, ctx.Err()
 	}
 	l.net.mu.Lock()
-	to := l.net.nodes[address]
+	to, lost := l.net.nodes[address], l.net.lost
 	l.net.mu.Unlock()
+	if lost != nil && lost(string(message)) {
+		return nil, errors.New("message lost")
+	}
 	if to == nil || to.id != id {
 		return nil, errors.New("connection refused")
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 )
 
 // The names under which Storage keeps what survives a restart.
@@ -29,7 +30,7 @@ func (m *Membership) keepName() error {
 	return nil
 }
 
-// loadMembers reads the names and addresses of the roster's members, so that they are shown
+// loadMembers reads the names and addresses of members and learners, so that they are shown
 // and tried after a restart, and the last time that this node said something of itself.
 func (m *Membership) loadMembers() error {
 	b, err := m.cfg.Storage.LoadState(membersState)
@@ -43,22 +44,30 @@ func (m *Membership) loadMembers() error {
 	if err := json.Unmarshal(b, &infos); err != nil {
 		return fmt.Errorf("read saved members: %w", err)
 	}
+	if own, saved := infos[m.cfg.ID]; saved {
+		m.lastAt = own.At
+		delete(infos, m.cfg.ID)
+	}
+	if m.ledger.Roster().IsZero() {
+		maps.DeleteFunc(infos, func(_ string, i info) bool { return i.Address == m.cfg.Address })
+		m.former = infos
+		return nil
+	}
 	for id, i := range infos {
-		if id == m.cfg.ID {
-			m.lastAt = i.At
-		} else {
-			m.peers[id] = &peer{info: i}
-		}
+		m.peers[id] = &peer{info: i}
 	}
 	return nil
 }
 
-// saveMembers makes what is known of the roster's members durable and returns it. saved is what
+// saveMembers makes what members and learners say of themselves durable and returns it. saved is what
 // was made durable last; nothing is done if that is the same.
 func (m *Membership) saveMembers(saved []byte) []byte {
 	m.mu.Lock()
-	infos := m.rosterInfos()
+	infos := m.infos()
 	m.mu.Unlock()
+	if m.ledger.Roster().IsZero() {
+		maps.Copy(infos, m.former) // they are needed until another cluster's members are known
+	}
 	b, err := json.MarshalIndent(infos, "", "  ")
 	if err == nil && bytes.Equal(b, saved) {
 		return saved
@@ -73,25 +82,25 @@ func (m *Membership) saveMembers(saved []byte) []byte {
 	return b
 }
 
-// rosterInfos returns the infos of the roster's members, self included. The caller holds mu.
-func (m *Membership) rosterInfos() map[string]info {
+// infos returns what members and learners say of themselves, self included. The caller holds mu.
+func (m *Membership) infos() map[string]info {
 	infos := map[string]info{m.cfg.ID: m.self}
-	r := m.ledger.Roster()
+	stands := m.standing()
 	for id, p := range m.peers {
-		if r.Has(id) {
+		if stands.enrolled(id) {
 			infos[id] = p.info
 		}
 	}
 	return infos
 }
 
-// takeInfos takes in what another node knows of the roster's members. It is hearsay: whoever
+// takeInfos takes in what another node knows of members and learners. It is hearsay: whoever
 // gossips with this node has told its address itself, and keeps it.
 func (m *Membership) takeInfos(infos map[string]info) {
 	m.update(func() {
-		r := m.ledger.Roster()
+		stands := m.standing()
 		for id, i := range infos {
-			if !r.Has(id) || i.validate() != nil {
+			if !stands.enrolled(id) || i.validate() != nil {
 				continue
 			}
 			if id == m.cfg.ID {

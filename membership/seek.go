@@ -37,7 +37,7 @@ func (m *Membership) seek(ctx context.Context) {
 		if joining && !reached && !onlySelf && time.Since(warnedAt) > remindEvery {
 			warnedAt = time.Now()
 			m.logger.Warn("no seed answers as a node of this cluster yet; trying for ever",
-				"cluster", m.cfg.Cluster, "seeds", m.cfg.Seeds, "error", why)
+				"cluster", m.cfg.Cluster, "seeds", m.seeds(), "error", why)
 		}
 		pause := m.cfg.RejoinEvery
 		if joining {
@@ -107,6 +107,18 @@ func (m *Membership) dialAll(ctx context.Context) (reached, onlySelf bool, why e
 	return !alone, onlySelf, why
 }
 
+// seeds returns the addresses at which to look for a cluster: those that were given and, for a
+// node without a roster, those of the members that it had.
+func (m *Membership) seeds() []string {
+	seeds := slices.Clone(m.cfg.Seeds)
+	if m.ledger.Roster().IsZero() {
+		for _, i := range m.former {
+			seeds = append(seeds, i.Address)
+		}
+	}
+	return seeds
+}
+
 // targets returns the addresses to dial, those that the seeds stand for, and whether some seed
 // stands for none now.
 func (m *Membership) targets(ctx context.Context) (targets, seeds []netip.AddrPort, unresolved bool) {
@@ -120,7 +132,7 @@ func (m *Membership) targets(ctx context.Context) (targets, seeds []netip.AddrPo
 		if member.ID == m.cfg.ID {
 			continue
 		}
-		gossiping := member.State != Failed && member.State != Stopped
+		gossiping := !m.gone(member.ID)
 		for _, a := range resolve(ctx, member.Address) {
 			if gossiping {
 				skip[a] = true
@@ -130,7 +142,7 @@ func (m *Membership) targets(ctx context.Context) (targets, seeds []netip.AddrPo
 			}
 		}
 	}
-	for _, seed := range m.cfg.Seeds {
+	for _, seed := range m.seeds() {
 		addresses := resolve(ctx, seed)
 		if len(addresses) == 0 {
 			m.logger.Debug("seed does not resolve", "seed", seed)

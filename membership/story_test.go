@@ -527,6 +527,20 @@ func TestWhatOneNodeKnowsOfTheRosterAnotherTakesIn(t *testing.T) {
 	}
 }
 
+// awaitState waits until n sees a node in a state, "" if it does not show it at all.
+func awaitState(t *testing.T, n *node, id string, want membership.State) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		m, _ := n.Snapshot().Member(id)
+		if m.State == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s sees %s as %q, want %q", n.config.Name, id, m.State, want)
+		}
+	}
+}
+
 func TestWhoIsEnrolledIsKnownForGoodAndWhoWasRemovedIsNot(t *testing.T) {
 	t.Parallel()
 	net := newNetwork()
@@ -548,8 +562,11 @@ func TestWhoIsEnrolledIsKnownForGoodAndWhoWasRemovedIsNot(t *testing.T) {
 	if err := errors.Join(b.Enroll(learner), b.Enroll(a.id)); err != nil || b.Stamp() != stamp {
 		t.Errorf("who is known was enrolled again: %v", err)
 	}
+	if m, known := a.Snapshot().Member(learner); !known || m.State != membership.Syncing || m.Live || m.Counted || !m.Enrolled {
+		t.Errorf("a learner that was never heard: got %+v, %v, want syncing, enrolled and not live", m, known)
+	}
 	c.kill()
-	await(t, "3: a=alive b=alive c=failed", a, b)
+	awaitState(t, a, c.id, membership.Failed)
 	if err := a.Forget(t.Context(), c.id, false); err != nil {
 		t.Fatal(err)
 	}

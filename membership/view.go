@@ -1,7 +1,7 @@
 package membership
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -30,37 +30,46 @@ func (v move) log(logger hclog.Logger) {
 	logger.Info("member changed state", append(facts, "address", v.member.Address, "id", v.member.ID)...)
 }
 
+// standing is what the ledger says of nodes: who counts, who is known otherwise.
+type standing struct {
+	force    roster.Roster
+	learners []string // ascending
+}
+
+func (m *Membership) standing() standing {
+	learners := m.ledger.Learners() // first: a learner that is being promoted must not be missed
+	return standing{m.ledger.Roster(), learners}
+}
+
+// enrolled reports whether a node is known durably, and was not removed.
+func (s standing) enrolled(id string) bool {
+	_, learns := slices.BinarySearch(s.learners, id)
+	return learns || s.force.Has(id)
+}
+
 // refresh derives what this node tells of itself and the snapshot from all that is known. The
 // caller holds mu.
 func (m *Membership) refresh() {
 	now := m.cfg.Now()
-	rosters := m.ledger.Rosters()
-	var force roster.Roster
-	if len(rosters) > 0 {
-		force = rosters[0]
-	}
-	if force.HasRemoved(m.cfg.ID) {
+	stands := m.standing()
+	if stands.force.HasRemoved(m.cfg.ID) {
 		m.die(ErrRemoved)
 	}
-	m.refreshSelf(force, now)
-	s := &Snapshot{Cluster: m.cfg.Cluster, ClusterID: force.Cluster, Self: m.cfg.ID}
-	for _, r := range rosters {
+	m.refreshSelf(stands.force, now)
+	s := &Snapshot{Cluster: m.cfg.Cluster, ClusterID: stands.force.Cluster, Self: m.cfg.ID}
+	for _, r := range m.ledger.Rosters() {
 		s.Rosters = append(s.Rosters, r.Members())
 	}
-	s.Members = append(s.Members, m.member(m.cfg.ID, m.self, force, m.selfState(force), now))
-	for id, p := range m.peers {
-		if !p.gossiping && !force.Has(id) {
-			delete(m.peers, id) // it comes and goes, and nobody misses it
-		} else if state, shown := p.state(force, id); shown {
-			s.Members = append(s.Members, m.member(id, p.info, force, state, now))
+	maps.DeleteFunc(m.peers, func(id string, p *peer) bool {
+		return !p.gossiping && !stands.enrolled(id) // it comes and goes, and nobody misses it
+	})
+	ids := slices.Concat(stands.force.Members(), stands.learners, slices.Collect(maps.Keys(m.peers)), []string{m.cfg.ID})
+	slices.Sort(ids)
+	for _, id := range slices.Compact(ids) {
+		if member, shown := m.member(id, stands, now); shown {
+			s.Members = append(s.Members, member)
 		}
 	}
-	for _, id := range force.Members() {
-		if _, known := s.Member(id); !known {
-			s.Members = append(s.Members, m.member(id, info{Name: id[:8]}, force, Failed, now))
-		}
-	}
-	slices.SortFunc(s.Members, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
 	for id := range m.states {
 		if _, shown := s.Member(id); !shown {
 			delete(m.states, id)
@@ -92,7 +101,7 @@ func (m *Membership) seeks(r roster.Roster) bool {
 	switch {
 	case r.IsZero():
 		return true
-	case len(m.cfg.Seeds) == 0:
+	case len(m.cfg.Seeds) == 0 || r.HasRemoved(m.cfg.ID):
 		return false
 	case r.Has(m.cfg.ID):
 		return len(r.Members()) == 1
@@ -119,19 +128,15 @@ func (m *Membership) selfState(force roster.Roster) State {
 	return Alive
 }
 
-// state returns how a peer stands to a roster, and whether it is shown at all: members always,
-// others while they gossip and want in.
-func (p *peer) state(force roster.Roster, id string) (State, bool) {
-	if !force.Has(id) {
-		switch {
-		case force.HasRemoved(id) || !p.gossiping || p.info.Stopped:
-			return "", false
-		case p.info.Cluster == force.Cluster && !force.IsZero():
-			return Syncing, true
-		}
-		return Joining, p.info.Seeks
-	}
+// state returns the state of a peer, and whether it is shown at all: whoever is enrolled always,
+// others while they gossip and look for a cluster.
+func (p *peer) state(id string, stands standing) (State, bool) {
 	switch {
+	case !stands.force.Has(id) && stands.enrolled(id):
+		return Syncing, true
+	case !stands.force.Has(id):
+		ours := p.info.Cluster == stands.force.Cluster && !stands.force.IsZero() // it will be enrolled
+		return Joining, p.info.Seeks && !p.gone() && !ours && !stands.force.HasRemoved(id)
 	case p.info.Stopped:
 		return Stopped, true
 	case !p.gossiping:
@@ -144,21 +149,45 @@ func (p *peer) state(force roster.Roster, id string) (State, bool) {
 	return Alive, true
 }
 
+// gone reports whether a peer is not heard, or said that it stops. One that gossips but does
+// not answer is not gone.
+func (p *peer) gone() bool { return !p.gossiping || p.info.Stopped }
+
+// gone reports whether node id is gone as far as this node can tell.
+func (m *Membership) gone(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, known := m.peers[id]
+	return id != m.cfg.ID && (!known || p.gone())
+}
+
 // member builds the public form and notes when the state was entered. The caller holds mu.
-func (m *Membership) member(id string, i info, force roster.Roster, state State, now time.Time) Member {
+func (m *Membership) member(id string, stands standing, now time.Time) (Member, bool) {
+	member := Member{ID: id, Counted: stands.force.Has(id), Enrolled: stands.enrolled(id)}
+	i, shown := m.self, true
+	if id == m.cfg.ID {
+		member.State, member.Live = m.selfState(stands.force), true
+	} else {
+		p, known := m.peers[id]
+		if !known {
+			p = &peer{info: info{Name: id[:8]}}
+		}
+		i = p.info
+		member.State, shown = p.state(id, stands)
+		member.Live = member.Enrolled && !p.gone() && !p.silent && (member.Counted || i.Cluster == stands.force.Cluster)
+	}
+	if !shown {
+		return Member{}, false
+	}
 	before, known := m.states[id]
-	if !known || before.state != state {
-		m.states[id] = entered{state, now}
+	if !known || before.state != member.State {
+		m.states[id] = entered{member.State, now}
 	}
-	p := m.peers[id]
-	member := Member{
-		ID: id, Name: i.Name, Address: i.Address, Version: i.Version,
-		State: state, Since: m.states[id].since, Counted: force.Has(id),
-		Live:   id == m.cfg.ID || (state == Alive || state == Draining || state == Syncing) && p != nil && !p.silent,
-		Synced: i.Synced && (i.Counted || !force.Has(id)), // said as what it is now
-	}
-	if before.state != state && (known || id != m.cfg.ID) {
+	member.Name, member.Address, member.Version = i.Name, i.Address, i.Version
+	member.Synced = i.Synced && (i.Counted || !member.Counted) // said as what it is now
+	member.Since = m.states[id].since
+	if before.state != member.State && (known || id != m.cfg.ID) {
 		m.moves = append(m.moves, move{member, before.state})
 	}
-	return member
+	return member, true
 }

@@ -25,15 +25,15 @@ var ErrNoMajority = errors.New("no majority accepted the change")
 func (l *Ledger) Change(ctx context.Context, send Send, want func(Roster) (Change, bool)) error {
 	for {
 		base := l.Roster()
-		if !base.Has(l.cfg.Self) {
-			return fmt.Errorf("%w: only members propose changes", ErrBadChange)
-		}
 		change, wanted := want(base)
 		if !wanted {
 			if _, pending := l.pending(); !pending {
 				return nil
 			}
 			change = Change{}
+		}
+		if !base.Has(l.cfg.Self) {
+			return fmt.Errorf("%w: only members propose changes", ErrBadChange)
 		}
 		err := l.decide(ctx, send, base, change)
 		if err == nil {

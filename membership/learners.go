@@ -1,0 +1,99 @@
+package membership
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/protocol7/snakes/membership/roster"
+)
+
+// enrollLearners makes durable who gossips as a node of this cluster without being a member; the
+// snapshot shows it then. memberlist's callbacks leave it to tend, since it waits for the disk.
+func (m *Membership) enrollLearners() {
+	m.mu.Lock()
+	stands := m.standing()
+	var newcomers []string
+	for id, p := range m.peers {
+		ours := p.info.Cluster == stands.force.Cluster && !stands.force.IsZero()
+		if ours && !p.gone() && !stands.enrolled(id) && !stands.force.HasRemoved(id) {
+			newcomers = append(newcomers, id)
+		}
+	}
+	m.mu.Unlock()
+	for _, id := range newcomers {
+		if err := m.Enroll(id); err != nil && !errors.Is(err, ErrRemoved) {
+			m.logger.Debug("learner not enrolled", "id", id, "error", err)
+		}
+	}
+}
+
+// nextChange returns what is to be done for the roster next.
+func (m *Membership) nextChange(ctx context.Context, r roster.Roster) (roster.Change, bool) {
+	if change, found := m.nextPromotion(ctx, r); found {
+		return change, true
+	}
+	return m.nextGhost(ctx, r)
+}
+
+// nextPromotion returns the change that lets the next learner count: it replaces a member of
+// the same name or address that is gone, so that a wiped or new machine leaves no ghost.
+func (m *Membership) nextPromotion(ctx context.Context, r roster.Roster) (roster.Change, bool) {
+	s := m.Snapshot()
+	for _, learner := range s.Members {
+		if learner.State != Syncing || !learner.Synced || !learner.Live || r.Has(learner.ID) || r.HasRemoved(learner.ID) {
+			continue
+		}
+		if gone, hold := m.predecessor(ctx, s, learner); !hold {
+			change := roster.Change{Add: learner.ID, Remove: gone}
+			if _, err := r.With(change); err == nil {
+				return change, true
+			}
+		}
+	}
+	return roster.Change{}, false
+}
+
+// predecessor returns the id of the member that a learner replaces, if any, or tells to hold
+// the learner until it is clear whether a member of its name or address is alive or gone.
+func (m *Membership) predecessor(ctx context.Context, s *Snapshot, learner Member) (gone string, hold bool) {
+	for _, member := range s.Members {
+		sameAddress := member.Address == learner.Address
+		if !member.Counted || member.Name != learner.Name && !sameAddress {
+			continue
+		}
+		if member.ID == m.cfg.ID {
+			continue
+		}
+		if m.gone(member.ID) {
+			return member.ID, false
+		}
+		if _, err := m.ask(ctx, member.ID, member.Address, message{Ping: true}); err != nil {
+			return "", true // dead, but gossip has not noticed yet
+		}
+	}
+	return "", false
+}
+
+// nextGhost returns the change that removes a learner that is gone while a member of its name or
+// address is alive. A machine that was wiped before it was a member leaves one each time, and
+// deletes would wait for it for ever.
+func (m *Membership) nextGhost(ctx context.Context, r roster.Roster) (roster.Change, bool) {
+	s := m.Snapshot()
+	for _, learner := range s.Members {
+		if learner.Counted || !learner.Enrolled || r.HasRemoved(learner.ID) || r.Has(learner.ID) || !m.gone(learner.ID) {
+			continue
+		}
+		succeeded := slices.ContainsFunc(s.Members, func(member Member) bool {
+			return member.Counted && member.Live && (member.Name == learner.Name || member.Address == learner.Address)
+		})
+		if !succeeded {
+			continue
+		}
+		// Another node may use its name by chance; it answers, though gossip has not found it yet.
+		if _, err := m.ask(ctx, learner.ID, learner.Address, message{Ping: true}); err != nil {
+			return roster.Change{Remove: learner.ID}, true
+		}
+	}
+	return roster.Change{}, false
+}

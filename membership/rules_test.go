@@ -1,0 +1,222 @@
+package membership
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/membership/roster"
+	"github.com/protocol7/snakes/membership/transport"
+)
+
+// The tests of this file set what a node has heard of others and look at what it makes of that,
+// without gossip.
+
+// storage is a Storage that works.
+type storage map[string][]byte
+
+func (s storage) LoadState(name string) ([]byte, error) {
+	if value, saved := s[name]; saved {
+		return value, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func (s storage) SaveState(name string, value []byte) error {
+	s[name] = value
+	return nil
+}
+
+// nobody is a Link to nodes of which none answers.
+type nobody struct{}
+
+func (nobody) Consent(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, errors.New("connection refused")
+}
+
+func nodeID(digit string) string { return strings.Repeat(digit, 32) }
+
+// alone returns the membership of node 5 that talks to nobody, and what it logs.
+func alone(t *testing.T, seeds ...string) (*Membership, *bytes.Buffer) {
+	t.Helper()
+	var log bytes.Buffer
+	m, err := New(Config{
+		ID: nodeID("5"), Origin: 1, Name: "node-5", Cluster: "test", Address: "127.0.0.1:9005", Seeds: seeds,
+		Transport: new(transport.Transport), Storage: storage{}, Link: nobody{},
+		Logger: hclog.New(&hclog.LoggerOptions{Output: &log, Level: hclog.Info}), SettleFor: time.Minute,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, &log
+}
+
+// hears makes m hear a node since metAt.
+func (m *Membership) hears(digit string, i info, metAt time.Time) {
+	i.Name, i.Address = "node-"+digit, "127.0.0.1:900"+digit
+	m.update(func() { m.peers[nodeID(digit)] = &peer{info: i, gossiping: true, metAt: metAt} })
+}
+
+func TestTheLowestOfSettledSeekersFounds(t *testing.T) {
+	long, now := time.Now().Add(-time.Hour), time.Now()
+	for name, c := range map[string]struct {
+		others map[string]time.Time // since when they are heard
+		want   bool
+	}{
+		"lowest":                      {map[string]time.Time{"6": long, "7": long}, true},
+		"not the lowest":              {map[string]time.Time{"4": long, "7": long}, false},
+		"lowest, but one just came":   {map[string]time.Time{"6": long, "7": now}, false},
+		"alone":                       {nil, false}, // seek decides that
+		"not the lowest, one just in": {map[string]time.Time{"4": now}, false},
+	} {
+		m, _ := alone(t, "127.0.0.1:9009")
+		for digit, since := range c.others {
+			m.hears(digit, info{Seeks: true}, since)
+		}
+		m.settle(t.Context())
+		if got := m.Snapshot().Joined(); got != c.want {
+			t.Errorf("%s: founded %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// Else two clusters of one that were told to join each other would each enter the other's.
+func TestOfTwoClustersOfOneTheHigherIDGivesWay(t *testing.T) {
+	for digit, want := range map[string]bool{"4": true, "6": false} {
+		m, _ := alone(t, "127.0.0.1:9009")
+		if err := m.found("test"); err != nil {
+			t.Fatal(err)
+		}
+		m.hears(digit, info{Cluster: nodeID("c"), Counted: true, Seeks: true}, time.Now())
+		hosts, _ := m.candidates(m.ledger.Roster())
+		if got := slices.Contains(hosts, host{nodeID(digit), "127.0.0.1:900" + digit}); got != want {
+			t.Errorf("node 5 joins the cluster of node %s: %v, want %v", digit, got, want)
+		}
+	}
+}
+
+func TestAFounderWithSeedsLetsNobodyCountBeforeItHasSettled(t *testing.T) {
+	m, _ := alone(t, "127.0.0.1:9009")
+	if err := m.found("test"); err != nil {
+		t.Fatal(err)
+	}
+	learner := info{Cluster: m.Snapshot().ClusterID, Synced: true}
+	m.hears("6", learner, time.Now())
+	m.enrollLearners()
+	var work backlog
+	counts := func() bool {
+		m.tendRoster(t.Context(), &work)
+		member, _ := m.Snapshot().Member(nodeID("6"))
+		return member.Counted
+	}
+	if counts() {
+		t.Errorf("a learner counts before the founder has settled")
+	}
+	m.update(func() { m.birth = time.Now().Add(-m.cfg.SettleFor) })
+	if !counts() {
+		t.Errorf("a learner does not count after the founder has settled")
+	}
+	m, _ = alone(t)
+	m.hears("6", info{Cluster: m.Snapshot().ClusterID, Synced: true}, time.Now())
+	m.enrollLearners()
+	if !counts() {
+		t.Errorf("a founder without seeds waits")
+	}
+}
+
+func TestBlockedPacketsAreSaidOnceByName(t *testing.T) {
+	m, log := alone(t)
+	long := time.Now().Add(-time.Hour)
+	silent := func(digit string) *peer { m.hears(digit, info{}, long); return m.peers[nodeID(digit)] }
+	silent("1")
+	silent("2").packetAt = time.Now()
+	silent("3").silent = true // it does not answer at all
+	silent("4").gossiping = false
+	m.hears("6", info{}, time.Now())
+	warnings := func() int {
+		m.noticeBlockedPackets()
+		return strings.Count(log.String(), "udp to a member seems blocked")
+	}
+	if got := warnings() + warnings(); got != 2 || !strings.Contains(log.String(), "node=node-1") {
+		t.Errorf("want one warning, of node-1:\n%s", log)
+	}
+	m.peers[nodeID("1")].packetAt = time.Now()
+	warnings()
+	m.peers[nodeID("1")].packetAt = long
+	if got := warnings(); got != 2 {
+		t.Errorf("blocked anew: got %d warnings, want 2:\n%s", got, log)
+	}
+}
+
+func TestOnlyALearnerThatIsGoneIsAGhost(t *testing.T) {
+	m, _ := alone(t)
+	for digit, c := range map[string]struct {
+		peer peer
+		want bool
+	}{
+		"1": {peer{gossiping: true}, false},
+		"2": {peer{gossiping: true, silent: true}, false}, // it is slow
+		"3": {peer{}, true},
+		"4": {peer{gossiping: true, info: info{Stopped: true}}, true},
+	} {
+		c.peer.info.Name, c.peer.info.Address = m.cfg.Name, "127.0.0.1:900"+digit
+		if err := m.Enroll(nodeID(digit)); err != nil {
+			t.Fatal(err)
+		}
+		m.update(func() { m.peers[nodeID(digit)] = &c.peer })
+		change, found := m.nextGhost(t.Context(), m.ledger.Roster())
+		if found != c.want || found && change != (roster.Change{Remove: nodeID(digit)}) {
+			t.Errorf("%+v: got %+v, %v, want %v", c.peer, change, found, c.want)
+		}
+		m.update(func() { m.peers[nodeID(digit)].info.Name = "other" })
+	}
+}
+
+func TestMembersAreFoundByID(t *testing.T) {
+	m, _ := alone(t)
+	var want []string
+	for _, digit := range []string{"9", "2", "7"} {
+		m.hears(digit, info{Cluster: m.Snapshot().ClusterID}, time.Now())
+		want = append(want, nodeID(digit))
+	}
+	m.enrollLearners()
+	s := m.Snapshot()
+	for _, id := range append(want, nodeID("5")) {
+		if got, found := s.Member(id); !found || got.ID != id {
+			t.Errorf("member %s: got %+v, %v", id, got, found)
+		}
+	}
+	if got, found := s.Member(nodeID("8")); found {
+		t.Errorf("somebody who is not there: got %+v", got)
+	}
+}
+
+func TestAnAdvertisedAddressPrefersIPv4AndHasNoZone(t *testing.T) {
+	for host, want := range map[string]string{"127.0.0.1": "127.0.0.1", "::1": "::1", "::ffff:127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1"} {
+		if got, err := advertisedIP(host); err != nil || got.String() != want {
+			t.Errorf("%s: got %v, %v, want %s", host, got, err, want)
+		}
+	}
+}
+
+// A node that removed itself is heard by nobody and belongs nowhere: it must not look for another
+// cluster while it tells the others.
+func TestARemovedNodeSeeksNoOtherCluster(t *testing.T) {
+	m, _ := alone(t, "127.0.0.1:9009")
+	r := roster.Roster{Cluster: nodeID("c"), Added: []string{nodeID("4"), nodeID("5")}, Removed: []string{nodeID("5")}}
+	m.leaving.Store(true)
+	if err := m.ledger.Join(roster.Roster{}, r); err != nil {
+		t.Fatal(err)
+	}
+	m.hears("6", info{Cluster: nodeID("d"), Counted: true}, time.Now())
+	if hosts, _ := m.candidates(r); len(hosts) != 0 {
+		t.Errorf("it would join %v", hosts)
+	}
+}
