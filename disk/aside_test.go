@@ -98,9 +98,28 @@ var asides = []*Aside{
 	{Reason: "removed", Keep: []string{"roster"}, NewID: true},
 }
 
+// leavingSteps returns the first and the last step of SetAside in a run.
+func leavingSteps(t *testing.T, aside *Aside) (first, last int) {
+	t.Helper()
+	steps, first := 0, never
+	_, err := crash{step: never, aside: aside}.suffer(func(_ step, now phase) bool {
+		if now == leaving {
+			first, last = min(first, steps), steps
+		}
+		steps++
+		return false
+	})
+	if err != nil || last-first < 15 {
+		t.Fatalf("steps %d to %d: %v", first, last, err)
+	}
+	return first, last
+}
+
 func TestACrashWhileDataIsSetAsideLosesNothingOfIt(t *testing.T) {
 	for _, aside := range asides {
-		steps, err := sweep(crash{aside: aside}, 4, nil)
+		c := crash{aside: aside}
+		c.step, _ = leavingSteps(t, aside)
+		steps, err := sweep(c, 4, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -111,18 +130,9 @@ func TestACrashWhileDataIsSetAsideLosesNothingOfIt(t *testing.T) {
 // TestACrashWhileOpenFinishesLosesNothing crashes twice: at some step of SetAside, and at each
 // step of the open after that.
 func TestACrashWhileOpenFinishesLosesNothing(t *testing.T) {
-	c := crash{step: never, aside: asides[0], kill: true}
-	steps, first, last := 0, never, 0
-	_, err := c.suffer(func(_ step, now phase) bool {
-		if now == leaving {
-			first, last = min(first, steps), steps
-		}
-		steps++
-		return false
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := crash{aside: asides[0], kill: true}
+	first, last := leavingSteps(t, c.aside)
+	var err error
 	crashes := 0
 	for c.step = first; c.step <= last; c.step++ {
 		for c.seed = range 2 {
@@ -136,8 +146,7 @@ func TestACrashWhileOpenFinishesLosesNothing(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("steps %d to %d, %d pairs of crashes", first, last, crashes)
-	if last-first < 15 || crashes < 100 {
+	if t.Logf("%d pairs of crashes", crashes); crashes < 100 {
 		t.Error("want more")
 	}
 }
@@ -146,6 +155,7 @@ func TestAnErrorWhileDataIsSetAsideIsReportedAndLosesNothing(t *testing.T) {
 	for _, aside := range asides {
 		for _, c := range []crash{{err: syscall.EIO}, {err: syscall.EIO, after: true}, {err: syscall.ENOSPC}} {
 			c.aside = aside
+			c.step, _ = leavingSteps(t, aside)
 			if _, err := sweep(c, 1, nil); err != nil {
 				t.Error(err)
 			}
@@ -161,9 +171,11 @@ func TestEachSyncIsNeededToSetDataAside(t *testing.T) {
 		"names":                 func(s step) bool { return s.op == "syncdir" },
 		"names at the top":      func(s step) bool { return s.op == "syncdir" && s.name == topDir },
 	}
+	c := crash{aside: asides[0]}
+	c.step, _ = leavingSteps(t, c.aside)
 	for _, name := range slices.Sorted(maps.Keys(mutants)) {
 		skipped := false
-		_, err := sweep(crash{aside: asides[0]}, 12, func(s step, now phase) bool {
+		_, err := sweep(c, 12, func(s step, now phase) bool {
 			lie := now == leaving && (s.op == "sync" || s.op == "syncdir") && mutants[name](s)
 			skipped = skipped || lie
 			return lie

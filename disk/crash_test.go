@@ -325,23 +325,21 @@ func (c crash) live(w *witness, open func() (*Store, error)) (failed bool) {
 	return s.Close() != nil || s.Writable() != nil || failed
 }
 
-// sweep crashes like c at every step in turn, with all seeds, with and without a kill first,
+// sweep crashes like c at its step and every later one in turn, with all seeds, with and without a kill first,
 // and returns how many steps there are and the first thing that is wrong.
 func sweep(c crash, seeds uint64, lies func(step, phase) bool) (steps int, err error) {
-	for {
+	for first := c.step; ; c.step++ {
 		for c.seed = range seeds {
 			for _, c.kill = range []bool{false, true} {
 				hit, err := c.suffer(lies)
 				if err != nil {
-					return steps, fmt.Errorf("crash %+v: %w", c, err)
+					return c.step - first, fmt.Errorf("crash %+v: %w", c, err)
 				}
 				if !hit {
-					return steps, nil
+					return c.step - first, nil
 				}
 			}
 		}
-		steps++
-		c.step = steps
 	}
 }
 
