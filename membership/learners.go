@@ -40,6 +40,9 @@ func (m *Membership) nextChange(ctx context.Context, r roster.Roster) (roster.Ch
 // the same name or address that is gone, so that a wiped or new machine leaves no ghost.
 func (m *Membership) nextPromotion(ctx context.Context, r roster.Roster) (roster.Change, bool) {
 	s := m.Snapshot()
+	if !hasTeachers(s, r) {
+		return roster.Change{}, false
+	}
 	for _, learner := range s.Members {
 		if learner.State != Syncing || !learner.Synced || !learner.Live || r.Has(learner.ID) || r.HasRemoved(learner.ID) {
 			continue
@@ -52,6 +55,19 @@ func (m *Membership) nextPromotion(ctx context.Context, r roster.Roster) (roster
 		}
 	}
 	return roster.Change{}, false
+}
+
+// hasTeachers reports whether a majority of the members is live and synced. A new member needs
+// so many to catch up from before it is synced itself: if two were let in at once, each could
+// wait for the other for ever.
+func hasTeachers(s *Snapshot, r roster.Roster) bool {
+	synced := 0
+	for _, member := range s.Members {
+		if r.Has(member.ID) && member.Counted && member.Live && member.Synced {
+			synced++
+		}
+	}
+	return synced > len(r.Members())/2
 }
 
 // predecessor returns the id of the member that a learner replaces, if any, or tells to hold

@@ -175,6 +175,20 @@ func seedsOf(nodes ...*node) option {
 	return seeds(addresses...)
 }
 
+// sync has the node say that it is synced whenever it is not, as a member too, until ended.
+func (n *node) sync(ended chan struct{}) {
+	for n.config.Version != "unsynced" {
+		if me, _ := n.Snapshot().Member(n.id); !me.Synced {
+			n.SetSynced(true)
+		}
+		select {
+		case <-ended:
+			return
+		case <-time.After(5 * time.Millisecond): // between two looks
+		}
+	}
+}
+
 // start runs a node until the test ends or it is stopped or killed.
 func (net *network) start(t *testing.T, options ...option) *node {
 	t.Helper()
@@ -208,14 +222,18 @@ func (net *network) start(t *testing.T, options ...option) *node {
 		tr.Close()
 		t.Fatal(err)
 	}
-	n.SetSynced(n.config.Version != "unsynced")
 	net.mu.Lock()
 	net.nodes[n.address] = n
 	net.mu.Unlock()
 	if err := n.Start(); err != nil {
 		t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	var syncing sync.WaitGroup
+	syncing.Go(func() { n.sync(ended) })
 	n.close = sync.OnceFunc(func() {
+		close(ended)
+		syncing.Wait()
 		net.mu.Lock()
 		delete(net.nodes, n.address)
 		net.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -107,6 +108,7 @@ func TestAFounderWithSeedsLetsNobodyCountBeforeItHasSettled(t *testing.T) {
 	if err := m.found("test"); err != nil {
 		t.Fatal(err)
 	}
+	m.SetSynced(true)
 	learner := info{Cluster: m.Snapshot().ClusterID, Synced: true}
 	m.hears("6", learner, time.Now())
 	m.enrollLearners()
@@ -124,10 +126,36 @@ func TestAFounderWithSeedsLetsNobodyCountBeforeItHasSettled(t *testing.T) {
 		t.Errorf("a learner does not count after the founder has settled")
 	}
 	m, _ = alone(t)
+	m.SetSynced(true)
 	m.hears("6", info{Cluster: m.Snapshot().ClusterID, Synced: true}, time.Now())
 	m.enrollLearners()
 	if !counts() {
 		t.Errorf("a founder without seeds waits")
+	}
+}
+
+// Else two new members could wait for each other's data for ever.
+func TestALearnerCountsOnlyOnceAMajorityIsLiveAndSynced(t *testing.T) {
+	for members, want := range map[string]bool{ // in the roster; a capital is live and synced, a small one not
+		"A": true, "a": false, "AB": true, "Ab": false, "ABc": true, "Abc": false, "ABCd": true, "ABcd": false,
+	} {
+		s, r := new(Snapshot), roster.Roster{}
+		for i, c := range members {
+			id := nodeID(fmt.Sprint(i))
+			if i == 0 {
+				r = roster.Found(id)
+			} else {
+				var err error
+				if r, err = r.With(roster.Change{Add: id}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Members = append(s.Members, Member{ID: id, Counted: true, Live: c < 'a' || i%2 == 0, Synced: c < 'a' || i%2 == 1})
+		}
+		s.Members = append(s.Members, Member{ID: nodeID("9"), Live: true, Synced: true}) // a learner is none of them
+		if got := hasTeachers(s, r); got != want {
+			t.Errorf("%s: got %v, want %v", members, got, want)
+		}
 	}
 }
 

@@ -237,6 +237,8 @@ func (d *decoder) version() version.Version {
 		d.fail("%v", err)
 	} else if v.Origin == 0 || v.Counter == 0 {
 		d.fail("version %v names no write", v)
+	} else if err := v.Timestamp.Valid(); err != nil {
+		d.fail("%v", err)
 	}
 	return v
 }
@@ -311,8 +313,8 @@ func (d *decoder) status() replication.Status {
 		SeenHash: d.uint64(), Digest: d.uint64(),
 		Pulled: d.uvarint(), Offered: d.uvarint(),
 	}
-	if s.Clock.Wall < 0 {
-		d.fail("clock before 1970")
+	if err := s.Clock.Valid(); err != nil {
+		d.fail("%v", err)
 	}
 	flags := d.flags(flagSeen | flagRecall | flagRecalled | flagFresh)
 	s.Recall, s.Fresh = flags&flagRecall != 0, flags&flagFresh != 0

@@ -21,7 +21,7 @@ var sameSets = cmp.Comparer(func(a, b *seen.Set) bool { return a == nil && b == 
 
 func drawVersion(t *rapid.T) version.Version {
 	return version.Version{
-		Timestamp: version.Timestamp{Wall: rapid.Int64Min(0).Draw(t, "wall"), Logical: rapid.Uint32().Draw(t, "logical")},
+		Timestamp: version.Timestamp{Wall: rapid.Int64Range(0, version.MaxWall).Draw(t, "wall"), Logical: rapid.Uint32().Draw(t, "logical")},
 		Dot:       version.Dot{Origin: rapid.Uint64Min(1).Draw(t, "origin"), Counter: rapid.Uint64Min(1).Draw(t, "counter")},
 	}
 }
@@ -172,6 +172,7 @@ func TestRecordsThatNoNodeWritesAreErrors(t *testing.T) {
 		"no origin":           func(r *replication.Record) { r.Version.Origin = 0 },
 		"no counter":          func(r *replication.Record) { r.Version.Counter = 0 },
 		"before 1970":         func(r *replication.Record) { r.Version.Wall = math.MinInt64 },
+		"after 2116":          func(r *replication.Record) { r.Version.Wall = version.MaxWall + 1 },
 		"tombstone with data": func(r *replication.Record) { r.Deleted = true },
 		"line in type":        func(r *replication.Record) { r.ContentType = "a/b\nc" },
 		"long type":           func(r *replication.Record) { r.ContentType = string(make([]byte, 256)) },

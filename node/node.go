@@ -288,8 +288,8 @@ func (m *members) View() *replication.View {
 	}
 	view := &replication.View{Self: s.Self, Cluster: s.ClusterID, Rosters: s.Rosters}
 	for _, member := range s.Members {
-		if member.State == membership.Joining && member.ID != s.Self {
-			continue // not of this cluster yet, and not known durably
+		if !member.Enrolled && member.ID != s.Self {
+			continue
 		}
 		view.Members = append(view.Members, replication.Member{
 			ID: member.ID, Name: member.Name, Live: member.Live, Synced: member.Synced,

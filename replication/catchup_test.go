@@ -321,6 +321,7 @@ func (w *world) verdict() error {
 	first := w.cluster["a"].store
 	for _, id := range slices.Sorted(maps.Keys(w.cluster)) {
 		s := w.cluster[id].store
+		errs = append(errs, w.cluster[id].goneBack.all()...) // no disk went back in time
 		if !s.Seen().Equal(first.Seen()) {
 			errs = append(errs, fmt.Errorf("node %s has seen %v, node a %v", id, s.Seen(), first.Seen()))
 		}

@@ -61,12 +61,32 @@ type node struct {
 	members *members
 	peers   *peers
 	state   states
+	// goneBack are the reasons that monitors gave for taking the node's data for an old copy.
+	goneBack reasons
 
 	mu sync.Mutex // guards the fields below against start, which the test's goroutine calls
 	*replication.Coordinator
 	offers *replication.Offers
 	memory *replication.Memory
 	origin uint64
+}
+
+// reasons are errors that were reported. The zero reasons is empty and ready to use.
+type reasons struct {
+	mu   sync.Mutex
+	errs []error
+}
+
+func (r *reasons) add(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.errs = append(r.errs, err)
+}
+
+func (r *reasons) all() []error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.errs)
 }
 
 // states is a replication.State in memory. The zero states is empty and ready to use.
@@ -389,6 +409,8 @@ type peers struct {
 	fetch func(id, key string) (replication.Record, error)
 	open  func(id string, mine *seen.Set) (replication.Pull, error)
 	page  func(id string, pull, from uint64) (replication.Page, error)
+	// recalled, unless nil, changes what the node is told that it told.
+	recalled func(*seen.Set) *seen.Set
 	// lost, unless nil, is asked what becomes of each answer of a node to what: nil delivers it.
 	lost func(ctx context.Context, what, id string) error
 	// answered, unless nil, is called after each answer of a node to what.
@@ -483,6 +505,9 @@ func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status
 		return replication.Status{}, err
 	}
 	status := replica.Status(p.self.id, mine)
+	if p.recalled != nil && status.Recalled != nil {
+		status.Recalled = p.recalled(status.Recalled)
+	}
 	p.after("exchange", id, version.Timestamp{}) // the clock is what the exchange is about
 	return status, p.comes(ctx, "exchange", id, nil)
 }

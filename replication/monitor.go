@@ -79,8 +79,6 @@ func (cfg MonitorConfig) Validate() error {
 // finds out that a silent peer is back. Safe for concurrent use.
 type Monitor struct {
 	cfg MonitorConfig
-	// fresh: this process began with no data, and no member ever counted on it.
-	fresh bool
 
 	mu       sync.Mutex // guards the fields below
 	peers    map[string]peer
@@ -137,10 +135,7 @@ func NewMonitor(cfg MonitorConfig) (*Monitor, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	cfg.Logger = cfg.Logger.Named("replication")
-	return &Monitor{
-		cfg: cfg, peers: make(map[string]peer),
-		fresh: cfg.Memory.blank() && cfg.Replica.store.SeenHash() == new(seen.Set).Hash(),
-	}, nil
+	return &Monitor{cfg: cfg, peers: make(map[string]peer)}, nil
 }
 
 // Run watches until ctx ends, and returns when all that it started has ended. It is called
@@ -213,7 +208,7 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 	status := m.cfg.Replica.status()
 	status.SeenHash = mine.Hash()
 	status.Recall = !m.compared(id)
-	status.Fresh = status.Recall && m.fresh
+	status.Fresh = status.Recall && m.cfg.Replica.fresh
 
 	began, sent := time.Now(), m.cfg.Replica.now()
 	theirs, err := m.cfg.Peers.Exchange(asked, id, status)

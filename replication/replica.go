@@ -20,6 +20,8 @@ type Replica struct {
 	origin  uint64
 	counter atomic.Uint64 // of the dot of origin that was allotted last
 	now     func() time.Time
+	// fresh: this process began without any data, and no member ever counted on it.
+	fresh bool
 
 	copied   atomic.Pointer[seen.Set]     // what seen returned last
 	progress atomic.Pointer[SyncProgress] // of a node that is not synced; nil for none
@@ -36,6 +38,7 @@ func NewReplica(store Store, memory *Memory, clock *version.Clock, origin uint64
 		now = time.Now
 	}
 	r := &Replica{store: store, memory: memory, clock: clock, origin: origin, now: now}
+	r.fresh = memory.blank() && store.SeenHash() == new(seen.Set).Hash()
 	r.copied.Store(new(seen.Set))
 	// Not 0 if this origin wrote before: a dot must never name two writes.
 	r.counter.Store(store.Seen().Last(origin))

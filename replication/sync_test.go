@@ -27,12 +27,14 @@ func (n *node) catchUp(t testing.TB, with replication.SyncConfig) (s *replicatio
 			other.members.synced(n.id, synced)
 		}
 	}
+	var m *replication.Monitor
+	with.Checked = func() bool { return m.Checked() }
 	s, err := replication.NewSyncer(with)
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := replication.NewMonitor(replication.MonitorConfig{
-		Replica: replica, Members: n.members, Peers: n.peers, Memory: n.memory, Heard: s.Heard,
+	m, err = replication.NewMonitor(replication.MonitorConfig{
+		Replica: replica, Members: n.members, Peers: n.peers, Memory: n.memory, Heard: s.Heard, GoneBack: n.goneBack.add,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,10 @@ func (w *write) again() {
 // error is errSuperseded or a *QuorumError.
 func (w *write) round(ctx context.Context) error {
 	w.record.Version = w.c.stamp(w.record.Key, w.highest)
+	if err := w.record.Version.Timestamp.Valid(); err != nil {
+		// Only a record that no node takes any more can be in the way of it.
+		return w.missed(w.written(), fmt.Errorf("no version is above the one of key %q: %w", w.record.Key, err))
+	}
 	w.scatter(ctx)
 	for {
 		now := w.weigh()

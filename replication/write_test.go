@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/version"
 )
 
 func TestWriteReachesAllLiveMembersAtItsVersion(t *testing.T) {
@@ -686,4 +688,42 @@ func TestMemberThatComesBackUnderWayDoesNotFailTheWrite(t *testing.T) {
 		}
 		wantReceipt(t, receipt, "2/3")
 	})
+}
+
+// A version that wrapped round to the distant past would be superseded by everything.
+func TestNoWriteIsStampedBeyondTheLastTimestamp(t *testing.T) {
+	last := version.Version{
+		Timestamp: version.Timestamp{Wall: version.MaxWall, Logical: 1<<32 - 2}, Dot: version.Dot{Origin: 99, Counter: 1},
+	}
+	for name, row := range map[string]struct {
+		stored int64 // wall
+		puts   int   // that succeed
+	}{
+		"room for one":               {version.MaxWall, 1},
+		"stored by an older release": {math.MaxInt64, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cl := newCluster(t, "ab", setup{})
+				v := last
+				v.Wall = row.stored
+				cl.put(t, "a", record("foo", "old", v))
+				for range row.puts {
+					if _, err := cl["a"].Put(t.Context(), "foo", []byte("new"), "", replication.LevelAll); err != nil {
+						t.Fatal(err)
+					}
+				}
+				_, err := cl["a"].Put(t.Context(), "foo", []byte("newer"), "", replication.LevelAll)
+				var missed *replication.QuorumError
+				if !errors.As(err, &missed) || !errors.Is(err, version.ErrInvalid) || missed.Written != replication.WrittenNo {
+					t.Errorf("got %v, want a quorum error that says so, with nothing written", err)
+				}
+				want := "old"
+				if row.puts > 0 {
+					want = "new"
+				}
+				cl.wantHeld(t, "foo", want, "a")
+			})
+		})
+	}
 }

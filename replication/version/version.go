@@ -10,6 +10,10 @@ import (
 	"time"
 )
 
+// MaxWall is the highest wall time of a version that nodes accept from each other, in the year
+// 2116: so there always is room above one that is stored.
+const MaxWall = 1<<62 - 1
+
 // Timestamp is a reading of a hybrid logical clock. The zero Timestamp is before all others.
 type Timestamp struct {
 	// Wall is nanoseconds since the Unix epoch, never negative.
@@ -23,7 +27,16 @@ func (t Timestamp) Compare(u Timestamp) int {
 	return cmp.Or(cmp.Compare(t.Wall, u.Wall), cmp.Compare(t.Logical, u.Logical))
 }
 
-// Next returns the smallest timestamp after t.
+// Valid returns nil, or an error that wraps ErrInvalid if t is not one that a node may give to a
+// write: its wall time is negative or above MaxWall.
+func (t Timestamp) Valid() error {
+	if t.Wall < 0 || t.Wall > MaxWall {
+		return fmt.Errorf("%w: wall time %d is not from 1970 to 2116", ErrInvalid, t.Wall)
+	}
+	return nil
+}
+
+// Next returns the smallest timestamp after t. After the last one of MaxWall it is not Valid.
 func (t Timestamp) Next() Timestamp {
 	if t.Logical == maxLogical {
 		return Timestamp{Wall: t.Wall + 1}
