@@ -340,8 +340,8 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, client.ErrUnreachable) {
 		t.Errorf("got error %v, want DeadlineExceeded and ErrUnreachable", err)
 	}
-	if asked.Load() != 1 {
-		t.Errorf("%d servers were asked, want none after the deadline", asked.Load())
+	if got := asked.Load(); got > 1 { // none if the deadline came before the request was out
+		t.Errorf("%d servers were asked, want none after the deadline", got)
 	}
 	ctx, end := context.WithCancelCause(t.Context())
 	time.AfterFunc(10*time.Millisecond, func() { end(errors.New("enough")) })
