@@ -2,7 +2,9 @@ package roster_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -23,6 +25,8 @@ type world struct {
 	ledgers map[string]*roster.Ledger
 	disks   map[string][]byte
 	side    map[string]int
+	told    map[string]roster.Knowledge // what each node knew at the last look
+	learnt  map[string]bool             // ids that were enrolled anywhere
 
 	mu      sync.Mutex               // guards disks and inForce
 	inForce map[string]roster.Roster // by hash: every roster that was ever in force anywhere
@@ -35,6 +39,7 @@ func found(t *testing.T, n int, rng *rand.Rand) *world {
 	w := &world{
 		t: t, rand: rng, ledgers: map[string]*roster.Ledger{}, disks: map[string][]byte{},
 		side: map[string]int{}, inForce: map[string]roster.Roster{},
+		told: map[string]roster.Knowledge{}, learnt: map[string]bool{},
 	}
 	r := roster.Found(id(1))
 	for i := 2; i <= n; i++ {
@@ -106,25 +111,64 @@ func (w *world) note(l *roster.Ledger) {
 }
 
 // gossip lets every node on side tell every other what it knows.
-func (w *world) gossip(side int) {
-	for a, from := range w.ledgers {
-		for b, to := range w.ledgers {
-			if a != b && w.side[a] == side && w.side[b] == side {
-				if err := to.Merge(from.Knowledge()); err != nil {
-					w.t.Errorf("%s merges from %s: %v", b, a, err)
-				}
-				w.note(to)
+func (w *world) gossip(side int, rule rule) {
+	nodes := slices.Sorted(maps.Keys(w.ledgers))
+	for _, from := range nodes {
+		for _, to := range nodes {
+			if from == to || w.side[from] != side || w.side[to] != side {
+				continue
 			}
+			k := w.ledgers[from].Knowledge()
+			if rule.revive {
+				w.revive(to, k)
+			} else if err := w.ledgers[to].Merge(k); err != nil {
+				w.t.Errorf("%s merges from %s: %v", to, from, err)
+			}
+			w.note(w.ledgers[to])
 		}
 	}
 }
 
-// rule is how a node judges whether it has a quorum. The zero rule is the real one; the others
-// are wrong on purpose.
+// revive lets node merge k as if a roster were a set of members: whoever only one side has
+// removed is back.
+func (w *world) revive(node string, k roster.Knowledge) {
+	ours := w.ledgers[node].Knowledge()
+	merged := roster.Knowledge{Roster: roster.Roster{Cluster: ours.Roster.Cluster, Added: union(ours.Roster.Added, k.Roster.Added)}}
+	for _, id := range ours.Roster.Removed {
+		if k.Roster.HasRemoved(id) {
+			merged.Roster.Removed = append(merged.Roster.Removed, id)
+		}
+	}
+	for _, id := range union(ours.Learners, k.Learners) {
+		if !knows(merged, id) {
+			merged.Learners = append(merged.Learners, id)
+		}
+	}
+	w.restart(node, merged)
+}
+
+func union(a, b []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(slices.Concat(a, b))))
+}
+
+// restart starts a node anew, to know k.
+func (w *world) restart(node string, k roster.Knowledge) {
+	saved, err := json.Marshal(k)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.disks[node] = saved
+	w.start(node)
+}
+
+// rule is how a node judges whether it has a quorum, and merges. The zero rule is the real one;
+// the others are wrong on purpose.
 type rule struct {
 	deaf     bool // does not take in what the answers of the others tell about the roster
 	oneOnly  bool // counts in the roster in force alone, not in those that may follow
 	liveList bool // counts a majority of those it can reach
+	revive   bool // brings back who was removed, when it merges
+	forget   bool // does not save learners
 }
 
 // passes reports whether some node of a side has a quorum of nodes of that side.
@@ -177,19 +221,59 @@ func (w *world) haveQuorum(l *roster.Ledger, side int, rule rule) bool {
 	return true
 }
 
-func (w *world) checkChain() {
-	w.t.Helper()
-	all := make([]roster.Roster, 0, len(w.inForce))
-	for _, r := range w.inForce {
-		all = append(all, r)
-	}
+// broken returns how the rosters that were ever in force fail to be one chain, nil if they do not.
+func (w *world) broken() error {
+	all := slices.Collect(maps.Values(w.inForce))
 	for i, a := range all {
 		for _, b := range all[i+1:] {
 			if !a.Contains(b) && !b.Contains(a) {
-				w.t.Errorf("two rosters in force that are not on one chain:\n%v\n%v", a, b)
+				return fmt.Errorf("two rosters in force that are not on one chain:\n%v\n%v", a, b)
 			}
 		}
 	}
+	return nil
+}
+
+// forgotten returns what some node has forgotten since the last look, nil if nothing: it knows
+// for ever who was removed, and a learner until a change adds or removes it.
+func (w *world) forgotten() error {
+	for node, l := range w.ledgers {
+		before, now := w.told[node], l.Knowledge()
+		w.told[node] = now
+		if slices.ContainsFunc(before.Roster.Removed, func(id string) bool { return !now.Roster.HasRemoved(id) }) {
+			return fmt.Errorf("%s: %w: it knows %v after %v", node, errCameBack, now.Roster, before.Roster)
+		}
+		for _, id := range before.Learners {
+			if !knows(now, id) {
+				return fmt.Errorf("%s: %w: %s in %+v", node, errLostLearner, id, now)
+			}
+		}
+	}
+	return nil
+}
+
+func knows(k roster.Knowledge, id string) bool {
+	return slices.Contains(k.Learners, id) || slices.Contains(k.Roster.Added, id) || k.Roster.HasRemoved(id)
+}
+
+// differing returns how nodes that have told each other all differ, or who is unknown to them.
+func (w *world) differing() error {
+	var one roster.Knowledge
+	for node, l := range w.ledgers {
+		k := l.Knowledge()
+		if one.Roster.IsZero() {
+			one = k
+		}
+		if !k.Roster.Equal(one.Roster) || !slices.Equal(k.Learners, one.Learners) {
+			return fmt.Errorf("%s knows %+v, another node %+v", node, k, one)
+		}
+		for id := range w.learnt {
+			if !knows(k, id) {
+				return fmt.Errorf("%s does not know %s, which was enrolled somewhere: %+v", node, id, k)
+			}
+		}
+	}
+	return nil
 }
 
 func TestAMajorityAddsRemovesAndReplaces(t *testing.T) {
@@ -206,7 +290,7 @@ func TestAMajorityAddsRemovesAndReplaces(t *testing.T) {
 		if got, want := w.ledgers[id(1)].Roster().Members(), []string{id(1), id(4), id(5)}; !slices.Equal(got, want) {
 			t.Errorf("members: got %v, want %v", got, want)
 		}
-		w.checkChain()
+		must(t, w.broken())
 	})
 }
 
@@ -256,47 +340,89 @@ func TestWhoHeardOfAChangeNeedsBothQuorums(t *testing.T) {
 
 // TestRandomSplitsCrashesAndRivalsKeepOneChain is invariants I7 and I8: whatever is proposed
 // by whomever while messages are lost, sides are cut and nodes crash, the rosters in force
-// form one chain, and never do two sides of a split both pass for a quorum.
+// form one chain, never do two sides of a split both pass for a quorum, and nobody forgets who
+// was removed, or a learner that was not.
 func TestRandomSplitsCrashesAndRivalsKeepOneChain(t *testing.T) {
 	inWorlds(t, func(t *testing.T, seed uint64) {
-		if runRandomWorld(t, seed, rule{}) {
-			t.Errorf("seed %d: both sides of a split pass for a quorum", seed)
+		if err := runRandomWorld(t, seed, rule{}); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
 		}
 	})
 }
 
-// runRandomWorld reports whether both sides of a split ever had a quorum by rule.
-func runRandomWorld(t *testing.T, seed uint64, rule rule) (bothPass bool) {
+// What can go wrong in a world.
+var (
+	errBothPass    = errors.New("both sides of a split pass for a quorum")
+	errCameBack    = errors.New("who was removed came back")
+	errLostLearner = errors.New("a learner was forgotten")
+)
+
+// runRandomWorld returns the first thing that went wrong by rule, nil if nothing did.
+func runRandomWorld(t *testing.T, seed uint64, rule rule) error {
 	rng := seeded(seed)
 	w := found(t, 1+rng.IntN(5), rng)
 	w.loss = []float64{0, 0.1, 0.3}[rng.IntN(3)]
 	next := 10
+	check := func() error {
+		if w.passes(0, rule) && w.passes(1, rule) {
+			return errBothPass
+		}
+		return w.forgotten()
+	}
 	for range rounds {
 		nodes := slices.Sorted(maps.Keys(w.ledgers))
 		for _, node := range nodes {
 			w.side[node] = rng.IntN(2)
 		}
+		somebody := func() string { return nodes[rng.IntN(len(nodes))] }
 		var proposals []func()
 		for range 1 + rng.IntN(3) {
-			next++
-			proposals = append(proposals, w.proposal(nodes[rng.IntN(len(nodes))], id(next)))
+			next += 2
+			w.enroll(somebody(), id(next))
+			proposals = append(proposals, w.proposal(somebody(), id(next+1)))
 		}
 		var proposers sync.WaitGroup
 		for _, propose := range proposals {
 			proposers.Go(propose)
 		}
 		proposers.Wait()
-		bothPass = bothPass || w.passes(0, rule) && w.passes(1, rule)
-		w.start(nodes[rng.IntN(len(nodes))])
+		if err := check(); err != nil {
+			return err
+		}
+		w.crash(somebody(), rule)
 		w.admitNewcomers()
-		bothPass = bothPass || w.passes(0, rule) && w.passes(1, rule)
+		if err := check(); err != nil {
+			return err
+		}
 		if rng.IntN(2) == 0 {
-			w.gossip(0)
-			w.gossip(1)
+			w.gossip(0, rule)
+			w.gossip(1, rule)
 		}
 	}
-	w.checkChain()
-	return bothPass
+	clear(w.side)
+	w.gossip(0, rule)
+	return errors.Join(w.forgotten(), w.broken(), w.differing())
+}
+
+// enroll makes a node that only turned up at one, or one that others know already, its learner.
+func (w *world) enroll(node, newcomer string) {
+	if known := slices.Sorted(maps.Keys(w.learnt)); len(known) > 0 && w.rand.IntN(3) == 0 {
+		newcomer = known[w.rand.IntN(len(known))]
+	}
+	l := w.ledgers[node]
+	if err := l.Enroll(newcomer); err != nil && !l.Roster().HasRemoved(newcomer) {
+		w.t.Errorf("%s enrolls %s: %v", node, newcomer, err)
+	}
+	w.learnt[newcomer] = true
+}
+
+// crash starts a node anew with what it has saved.
+func (w *world) crash(node string, rule rule) {
+	if rule.forget {
+		w.restart(node, roster.Knowledge{Roster: w.ledgers[node].Roster()})
+		return
+	}
+	w.start(node)
 }
 
 // admitNewcomers starts the nodes that were promoted, with the roster that says so.
@@ -314,12 +440,18 @@ func (w *world) admitNewcomers() {
 	}
 }
 
-// proposal returns a random change by node, to be run: newcomer joins, replaces somebody, or
-// somebody is removed.
+// proposal returns a random change by node, to be run: a newcomer or a learner joins, with or
+// without replacing a member, or a member or a learner is removed.
 func (w *world) proposal(node, newcomer string) func() {
-	members := w.ledgers[node].Roster().Members()
-	somebody := members[w.rand.IntN(len(members))]
-	c := []roster.Change{{Add: newcomer}, {Add: newcomer, Remove: somebody}, {Remove: somebody}}[w.rand.IntN(3)]
+	members, learners := w.ledgers[node].Roster().Members(), w.ledgers[node].Learners()
+	somebody, learner := members[w.rand.IntN(len(members))], newcomer
+	if len(learners) > 0 {
+		learner = learners[w.rand.IntN(len(learners))]
+	}
+	if w.rand.IntN(2) == 0 {
+		newcomer = learner
+	}
+	c := []roster.Change{{Add: newcomer}, {Add: newcomer, Remove: somebody}, {Remove: somebody}, {Remove: learner}}[w.rand.IntN(4)]
 	w.side[newcomer] = w.rand.IntN(2)
 	patience := time.Duration(w.rand.IntN(3000)) * time.Millisecond
 	return func() {

@@ -135,9 +135,12 @@ func TestForcedRostersMergeByUnion(t *testing.T) {
 		{{Remove: id(2)}, {Remove: id(3)}}, {{Add: id(4)}, {Add: id(5)}}, {{Add: id(4), Remove: id(3)}, {Remove: id(2)}},
 	} {
 		a, b := joined(t, id(1), &disk{}, base), joined(t, id(1), &disk{}, base)
-		must(t, a.Force(c[0]), b.Force(c[1]), a.Merge(b.Knowledge()), b.Merge(a.Knowledge()))
+		must(t, a.Enroll(id(6)), a.Force(c[0]), b.Force(c[1]), a.Merge(b.Knowledge()), b.Merge(a.Knowledge()))
 		if want := with(t, base, c[0], c[1]); !a.Roster().Equal(want) || !b.Roster().Equal(want) {
 			t.Errorf("%+v: got %v and %v, want %v", c, a.Roster(), b.Roster(), want)
+		}
+		if got := a.Learners(); !cmp.Equal(got, []string{id(6)}) {
+			t.Errorf("%+v: learners %v, want the one enrolled before", c, got)
 		}
 	}
 }

@@ -3,6 +3,7 @@
 package roster_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 )
@@ -19,16 +20,26 @@ func inWorlds(t *testing.T, f func(t *testing.T, seed uint64)) {
 	}
 }
 
-// TestWrongRulesLetBothSidesPass shows that the test above would notice.
-func TestWrongRulesLetBothSidesPass(t *testing.T) {
-	for name, wrong := range map[string]rule{"deaf": {deaf: true}, "oneOnly": {oneOnly: true}, "liveList": {liveList: true}} {
-		caught, seed := false, uint64(0)
-		for ; !caught && seed < 20*worlds; seed++ {
-			synctest.Test(t, func(t *testing.T) { caught = runRandomWorld(t, seed, wrong) })
+// TestWrongRulesAreCaught shows that the test above would notice.
+func TestWrongRulesAreCaught(t *testing.T) {
+	for name, c := range map[string]struct {
+		wrong rule
+		want  error
+	}{
+		"deaf":     {rule{deaf: true}, errBothPass},
+		"oneOnly":  {rule{oneOnly: true}, errBothPass},
+		"liveList": {rule{liveList: true}, errBothPass},
+		"revive":   {rule{revive: true}, errCameBack},
+		"forget":   {rule{forget: true}, errLostLearner},
+	} {
+		var got error
+		seed := uint64(0)
+		for ; got == nil && seed < 20*worlds; seed++ {
+			synctest.Test(t, func(t *testing.T) { got = runRandomWorld(t, seed, c.wrong) })
 		}
-		t.Logf("%s: caught %v after %d worlds", name, caught, seed)
-		if !caught {
-			t.Errorf("rule %s was never caught", name)
+		t.Logf("%s: after %d worlds: %v", name, seed, got)
+		if !errors.Is(got, c.want) {
+			t.Errorf("rule %s: got %v, want it caught since %v", name, got, c.want)
 		}
 	}
 }
