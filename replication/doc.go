@@ -21,6 +21,10 @@
 //   - seen set: the dots of the writes that a node has applied or discarded. See package seen.
 //   - pull: one node getting from another, page by page, the records that it lacks, and then
 //     the other's seen set. It is incomplete if a record could not be read there.
+//   - tombstone: the record of a deletion. It is stable at a node that has pulled it from all
+//     others that may hold a record, and collected, which is to say dropped there, if it has
+//     been so for CollectorConfig.MinAge.
+//   - digest: 64 bits of all live keys and their versions, comparable between nodes.
 //   - synced, blank: a node is synced once it has all that it should have, and counts for
 //     reads from then on; a node whose data is not what it was, or never was any, starts blank.
 //
@@ -34,9 +38,11 @@
 //     disks. An acknowledgement is an Outcome of Store.Apply, given when it is durable.
 //   - I4: after faults end and writes stop, all replicas are equal. Every write goes to every
 //     live member, not just to as many as are waited for, and what got lost is pulled. Whoever
-//     has seen a dot holds its record or a newer one, at any moment: a pull's seen set is
-//     united only after everything that was offered with it is durable.
-//   - I5: a deletion lasts. It is a record like any other, and none is dropped yet.
+//     has seen a dot holds its record or a newer one, at any moment, or that was a tombstone
+//     which was collected: a pull's seen set is united only after everything that was offered
+//     with it is durable. What breaks that all the same, on a disk, a [Mender] finds by digest.
+//   - I5: a deletion lasts. It is a record like any other, a tombstone, and a [Collector] drops it
+//     only when nothing older of its key is left anywhere, nor under way.
 //   - I9, that nothing torn is shown, is kept by the Store.
 //   - I6: a value is one whole Put: it travels in one Record with its version.
 //   - I7: two sides of a split never both pass the default level nor quorum. N comes from the
@@ -62,6 +68,13 @@
 // unknown, never absent: its replica does not count for the read, and is given the record that
 // the others agree on.
 //
+// Nodes that have seen the same but have another digest compare versions by key. Each fetches what
+// is damaged or older on its own disk. What is missing without a trace is told and not copied: it
+// may have been deleted.
+//
+// A node that is away keeps the others from collecting what was deleted since, until it is back or
+// forgotten: [CollectorStats] says who blocks how many.
+//
 // A clock that is wrong spoils the order of its own node's writes: they win or lose against
 // writes that were really later or earlier. It spoils no other node's clock by more than
 // version.MaxAhead, and [Monitor.Skew] tells a node that it is the odd one out. A key is never
@@ -80,12 +93,16 @@
 //     the newer, unless the level of both is quorum or more: only then do they share a replica.
 //   - A member that holds a record it cannot read, of which nobody else has a copy, lets no
 //     blank node become synced: what the record was is unknown, and so is what is missing.
+//   - A node whose clock is behind by more than version.MaxAhead may stamp a write below a tombstone
+//     that it has collected already. The write is lost where the tombstone still is, and then, by
+//     comparing digests, everywhere; if no node has it any more, the write stays where it was
+//     taken, and the digests differ until the key is written again.
 //   - If all members of a roster start blank, none of them can become synced.
 //
 // # Example
 //
 //	c, err := replication.New(replication.Config{
-//		Store: store, Members: members, Peers: peers, Clock: clock, Origin: origin,
+//		Store: store, Members: members, Peers: peers, Clock: clock, Origin: origin, Memory: memory,
 //	})
 //	...
 //	receipt, err := c.Put(ctx, "foo", []byte("bar"), "text/plain", replication.LevelQuorum)
@@ -97,15 +114,23 @@
 //		log.Printf("%v is on %d of %d replicas", receipt.Version, receipt.Acks, receipt.N)
 //	}
 //
-// Catching up, beside it:
+// What keeps the nodes equal, beside it:
 //
 //	syncer, err := replication.NewSyncer(replication.SyncConfig{
-//		Replica: c.Replica(), Members: members, Peers: peers, Busy: c.Busy,
-//		Blank: blank, SetSynced: tellTheOthers,
+//		Replica: c.Replica(), Members: members, Peers: peers, Memory: memory, Busy: c.Busy,
+//		SetSynced: tellTheOthers,
+//	})
+//	mender, err := replication.NewMender(replication.MenderConfig{
+//		Replica: c.Replica(), Members: members, Peers: peers,
 //	})
 //	monitor, err := replication.NewMonitor(replication.MonitorConfig{
-//		Replica: c.Replica(), Members: members, Peers: peers, Heard: syncer.Heard,
+//		Replica: c.Replica(), Members: members, Peers: peers, Memory: memory,
+//		Heard: syncer.Heard, Compared: mender.Compared,
 //	})
-//	go syncer.Run(ctx)
-//	go monitor.Run(ctx)
+//	collector, err := replication.NewCollector(replication.CollectorConfig{
+//		Replica: c.Replica(), Members: members, Memory: memory, Synced: syncer.Synced,
+//	})
+//	for _, run := range []func(context.Context){syncer.Run, mender.Run, monitor.Run, collector.Run, memory.Run} {
+//		running.Go(func() { run(ctx) })
+//	}
 package replication
