@@ -11,6 +11,6 @@
 // opened again, and a store whose data can be damaged shows how it deals with that.
 //
 // [Memory] obeys the same rules, so it stands in for a disk. It can be told to fail writes, to
-// hold a key for damaged, and to wait before it applies; what it cannot show is durability. That
-// a dropped tombstone may come back in a crash is not tested here: no Store must do it.
+// hold a key for damaged, to lose a record or bring back an older one, and to wait before it
+// applies; what it cannot show is durability.
 package storetest

@@ -48,6 +48,28 @@ func (m *Memory) Damage(key string) {
 	m.damaged[key] = true
 }
 
+// Lose makes the store forget the record of key without a trace, as no store should: neither
+// damage nor a seen set that lacks it tells of it.
+func (m *Memory) Lose(key string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.records, key)
+	delete(m.damaged, key)
+}
+
+// Revert makes r the record of its key, however new the one there is, and marks no dot: an
+// older copy, as no store should bring it back.
+func (m *Memory) Revert(r replication.Record) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.records == nil {
+		m.records = make(map[string]replication.Record)
+	}
+	r.Value = bytes.Clone(r.Value)
+	m.records[r.Key] = r
+	delete(m.damaged, r.Key)
+}
+
 // Apply implements replication.Store.
 func (m *Memory) Apply(records []replication.Record) []replication.Outcome {
 	if m.BeforeApply != nil {
