@@ -59,6 +59,8 @@ type PullMemory interface {
 	Save() error
 }
 
+var _ PullMemory = (*Memory)(nil)
+
 // Validate returns all that is wrong with the configuration, joined, and changes nothing.
 func (cfg CollectorConfig) Validate() error {
 	var errs []error

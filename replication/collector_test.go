@@ -484,3 +484,67 @@ func TestCollectorConfigReportsAllProblemsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// All parts together, each node with its own.
+func TestTombstonesGoEverywhereOnceTheAwayMemberIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		collectors := make(map[string]*replication.Collector)
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		defer func() { cancel(); running.Wait() }()
+		for id, n := range cl {
+			s := n.syncer(t, replication.SyncConfig{})
+			c, err := replication.NewCollector(replication.CollectorConfig{
+				Replica: n.Replica(), Members: n.members, Memory: n.memory, Synced: s.Synced, MinAge: time.Minute,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			collectors[id] = c
+			running.Go(func() { c.Run(ctx) })
+			running.Go(func() { n.memory.Run(ctx) })
+		}
+		remove := func(keys int) {
+			for i := range keys {
+				if _, err := cl["a"].Delete(t.Context(), fmt.Sprintf("k%03d", i), replication.LevelDefault); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		wantLeft := func(when string, want int) {
+			t.Helper()
+			for id := range cl {
+				if got := cl[id].store.TombstoneCount(); got != want {
+					t.Errorf("%s: node %s has %d tombstones, want %d", when, id, got, want)
+				}
+			}
+			cl.wantEqual(t, "abc")
+		}
+		cl["a"].put(t, 50, "k", "v")
+		time.Sleep(5 * time.Second)
+		remove(20)
+		time.Sleep(90 * time.Second)
+		wantLeft("all are there", 0)
+
+		cl.spoil("c", refuses)
+		for _, id := range []string{"a", "b"} {
+			cl["c"].peers.set(id, refuses)
+		}
+		time.Sleep(10 * time.Second)
+		remove(40)
+		time.Sleep(3 * time.Minute)
+		for _, id := range []string{"a", "b"} {
+			if got := collectors[id].Stats(); got.Tombstones != 40 || got.Blocked["c"] != 40 || len(got.Blocked) != 1 {
+				t.Errorf("node %s while c is away: %+v, want 40 that wait for c alone", id, got)
+			}
+		}
+		for id := range cl {
+			cl.spoil(id, nil)
+		}
+		time.Sleep(90 * time.Second)
+		wantLeft("c is back", 0)
+		cl.wantHeld(t, "k000", "nothing", "abc")
+		cl.wantHeld(t, "k045", "v", "abc")
+	})
+}
