@@ -46,19 +46,23 @@ func (c *connection) run(ctx context.Context) {
 		if !more {
 			return
 		}
-		err := c.do(ctx)
-		if ctx.Err() != nil {
-			return // what was under way counts for nothing
-		}
-		c.load.record(time.Since(due), err)
-		if err != nil && !sleep(ctx, failurePause) {
-			return
+		number := c.next()
+		for again := true; again; {
+			err := c.do(ctx, number)
+			if ctx.Err() != nil {
+				return // what was under way counts for nothing
+			}
+			c.load.record(time.Since(due), err)
+			if err != nil && !sleep(ctx, failurePause) {
+				return
+			}
+			again = err != nil && c.load.cfg.Retry
 		}
 	}
 }
 
-// do sends one request and reads its answer.
-func (c *connection) do(ctx context.Context) error {
+// do sends one request for the key with this number and reads its answer.
+func (c *connection) do(ctx context.Context, number uint64) error {
 	op := c.load.cfg.Op
 	if op == Mix {
 		op = Get
@@ -66,7 +70,6 @@ func (c *connection) do(ctx context.Context) error {
 			op = Put
 		}
 	}
-	number := c.next()
 	if c.conn == nil {
 		if err := c.connect(ctx); err != nil {
 			return err

@@ -36,8 +36,10 @@ type Config struct {
 	// Rate is how many requests are due in a second, all connections together; 0 means that each connection sends the
 	// next one when it has an answer. A rate that the servers do not reach shows in the latencies.
 	Rate float64
-	// Requests ends the load after so many requests, failed ones included; 0 means that only Stop ends it.
+	// Requests ends the load after so many requests, failed ones included; 0 means that only Stop or ctx ends it.
 	Requests uint64
+	// Retry asks for a key again until it succeeds; only then it counts for Requests. Each failure is counted.
+	Retry bool
 	// Timeout is how long to wait for a connection, and for an answer; 0 means DefaultTimeout.
 	Timeout time.Duration
 }

@@ -175,6 +175,19 @@ func TestRefusalsAreCountedByStatusAndAreNoRequests(t *testing.T) {
 	}
 }
 
+func TestWithRetryEveryKeySucceedsInTheEnd(t *testing.T) {
+	var asked atomic.Int64
+	s := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1)%3 == 0 {
+			http.Error(w, "not now", http.StatusServiceUnavailable)
+		}
+	})
+	result := start(t, Config{Servers: []string{s.URL}, Connections: 4, Requests: 50, Retry: true}).Wait()
+	if failed := result.Failed["503"]; result.Requests() != 50 || failed < 20 || len(s.asked) != 50 {
+		t.Errorf("got %d requests for %d keys, failed %v; want 50 of each and about 24 of 503", result.Requests(), len(s.asked), result.Failed)
+	}
+}
+
 func TestConnectionsAreKept(t *testing.T) {
 	var opened atomic.Int64
 	s := httptest.NewUnstartedServer(http.HandlerFunc(created))

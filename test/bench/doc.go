@@ -1,0 +1,35 @@
+// Bench measures three nodes of snakes on this machine, beside etcd and bare net/http where that says something.
+//
+//	go run ./test/bench            all of it, less than 20 minutes
+//	go run ./test/bench -quick     a look, less than 2 minutes; its figures are coarse
+//	go run ./test/bench -parts work -work 'GET r=1' -duration 10s -rounds 5
+//
+// It builds ./cmd/snakes, starts nodes of it with data on the real disk, drives them with package node/client/load, and
+// writes RESULTS.md and charts into the directory of -out. It needs Linux: it reads /proc and stops processes by
+// signals. etcd is whatever is on PATH as "etcd" (Debian: apt-get install etcd-server), up to 3.5, with its v2 HTTP API;
+// without it the comparison is left out, and the results say so.
+//
+// # Parts
+//
+//   - floor: how long the disk takes to sync, which no durable write can beat.
+//   - work: throughput, latency, processor time, memory and bytes written for each workload. Systems take turns on each
+//     workload, A B A B, so that whatever changes on the machine meets all of them. All run all the time; the one whose
+//     turn it is not is idle. Bare net/http with gorilla/mux in a process of its own, answering a constant, is what the
+//     HTTP API costs without a store: the ceiling.
+//   - faults: one of three nodes is killed, frozen, or 500 ms away, while clients of the other two go on; all three are
+//     frozen for six seconds and resumed.
+//   - keys: what an empty cluster costs, and what a million keys do to throughput, memory, restart and status.
+//
+// # What the figures mean
+//
+// The generator and all servers share the processors of one machine: figures are for comparing, not for sizing. Loads
+// are closed loops over kept-alive connections, which flatters high percentiles of whoever stalls; see package load.
+// A request that fails counts for no throughput. CPU is of the servers, all three together, in microseconds for each
+// request. "Written" is what the servers' processes made dirty for each byte of value on each node that stores it, until
+// they are at rest again after the load; see package proc. Memory is resident and of the largest process.
+//
+// The same work is not the same promise: w=3 is on three disks, and etcd acknowledges with two; r=3 asks three nodes,
+// and etcd's quorum read two, through its leader. Neither is made to do less for the comparison.
+//
+// All processes end with this one, and their data are removed unless -keep is given.
+package main
