@@ -7,6 +7,7 @@
 //	snakes delete KEY [-w LEVEL]                        delete the value, if there is one
 //	snakes members                                      who is in the cluster
 //	snakes inspect KEY                                  what each member has for the key
+//	snakes bench                                        how fast a cluster stores and returns values
 //	snakes version | --version                          the release and what it was built from
 //
 // It leaves what a node is to package node and what a request is to package node/client. What it owns: flags, the

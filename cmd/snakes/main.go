@@ -37,7 +37,7 @@ func (p program) run(ctx context.Context) int {
 	root := newServer(p).command()
 	remote.addFlags(root.PersistentFlags())
 	root.AddCommand(
-		remote.get(), remote.put(), remote.delete(), remote.members(), remote.inspect(),
+		remote.get(), remote.put(), remote.delete(), remote.members(), remote.inspect(), remote.bench(),
 		newDemo(p).command(), version,
 	)
 	versionFlag(root, version)

@@ -32,8 +32,6 @@ func (r *remote) addFlags(f *pflag.FlagSet) {
 	f.VarP(&r.output, "output", "o", "how to print; json is the API's answer as it came")
 	f.DurationVar(&r.timeout, "timeout", 5*time.Second, "how long to wait for an answer, as `TIME`; 0 waits for ever")
 	f.Bool("yes", false, "answer all questions with yes")
-	// Scripts may give it to every command; it is shown once there is one that asks.
-	_ = f.MarkHidden("yes") // it is there
 }
 
 // noClientFlags refuses flags that mean nothing to cmd; those named in but do mean something.
@@ -47,12 +45,17 @@ func noClientFlags(cmd *cobra.Command, but ...string) (err error) {
 	return err
 }
 
+// addresses returns the servers that were named, maybe none, and where.
+func (r *remote) addresses() (servers []string, source string) {
+	if env := r.getenv("SNAKES_SERVER"); len(r.servers) == 0 && env != "" {
+		return split([]string{env}), "SNAKES_SERVER in the environment"
+	}
+	return split(r.servers), "--server"
+}
+
 // ask calls f with a client that has the time of --timeout.
 func (r *remote) ask(ctx context.Context, f func(context.Context, *client.Client) error) error {
-	servers, source := split(r.servers), "--server"
-	if env := r.getenv("SNAKES_SERVER"); len(servers) == 0 && env != "" {
-		servers, source = split([]string{env}), "SNAKES_SERVER in the environment"
-	}
+	servers, source := r.addresses()
 	c, err := client.New(client.Config{Servers: servers})
 	if err != nil {
 		return &usageError{fmt.Sprintf("%s: %v", source, err), ""}

@@ -25,8 +25,9 @@
 // The generator and all servers share the processors of one machine: figures are for comparing, not for sizing. Loads
 // are closed loops over kept-alive connections, which flatters high percentiles of whoever stalls; see package load.
 // A request that fails counts for no throughput. CPU is of the servers, all three together, in microseconds for each
-// request. "Written" is what the servers' processes made dirty for each byte of value on each node that stores it, until
-// they are at rest again after the load; see package proc. Memory is resident and of the largest process.
+// request. "Written" is what the disk got for each byte of value on each node that stores it, files that are written
+// later and the file system's own journal included; whatever else writes to that disk meanwhile counts, too. Memory is
+// resident and of the largest process.
 //
 // The same work is not the same promise: w=3 is on three disks, and etcd acknowledges with two; r=3 asks three nodes,
 // and etcd's quorum read two, through its leader. Neither is made to do less for the comparison.

@@ -164,7 +164,7 @@ func (b *bench) stage(ctx context.Context, s *system, g *growth, keys uint64) er
 		if err != nil {
 			return context.Cause(ctx)
 		}
-		if _, err := s.settle(ctx); err != nil {
+		if err := s.settle(ctx); err != nil {
 			return err
 		}
 		b.say("%-44s %-7s %9.0f/s  p50 %-9v p99 %-9v %s", fmt.Sprintf("%v %s with %d keys", work.op, work.level, keys), s.name,

@@ -74,6 +74,7 @@ type bench struct {
 	connections []int
 	chosen      *regexp.Regexp
 	dir         string    // of the data
+	device      *device   // of the data; nil: none that counts
 	progress    io.Writer // nil: nobody is told
 	begun       time.Time
 }
@@ -230,6 +231,9 @@ func (b *bench) measureAll(ctx context.Context, r *report) (err error) {
 		}
 	}
 	if r.machine, err = thisMachine(b.dir, etcd); err != nil {
+		return err
+	}
+	if b.device, err = deviceOf(b.dir); err != nil {
 		return err
 	}
 	b.say("%s", strings.TrimSpace(r.machine.String()))

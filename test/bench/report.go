@@ -71,8 +71,8 @@ func (r *report) Markdown() string {
 
 const workWords = `
 Both clusters have three nodes, and clients of all of them. min–max are the slowest and the fastest round. CPU is of the
-servers for each request, "client" of the load generator, which shares the processors with them. "Written" is for each
-byte stored on each node. Memory is of the largest process.`
+servers for each request, "client" of the load generator, which shares the processors with them. "Written" is what
+the disk got for each byte of value on each node that stores it. Memory is of the largest process.`
 
 const faultWords = `
 Clients are connected to the two nodes that nothing happens to, with r or w of quorum; "after" begins one second after

@@ -115,7 +115,7 @@ func (s *system) largest() (uint64, error) {
 
 // settle waits until the processes write nothing for 300 ms, but no longer than three seconds: writes that were put off
 // belong to the load that has ended, not to the next one.
-func (s *system) settle(ctx context.Context) (proc.Usage, error) {
+func (s *system) settle(ctx context.Context) error {
 	begun := time.Now()
 	last, err := s.usage()
 	for quiet := time.Now(); err == nil && time.Since(quiet) < 300*time.Millisecond && time.Since(begun) < 3*time.Second; {
@@ -128,7 +128,7 @@ func (s *system) settle(ctx context.Context) (proc.Usage, error) {
 		}
 		last = now
 	}
-	return last, err
+	return err
 }
 
 // newSnakes declares three nodes of snakes with data under dir; args are those of each node, if any.

@@ -18,7 +18,7 @@ type sample struct {
 	cpu     time.Duration // of the servers
 	client  time.Duration // of the load generator, processor time too
 	written uint64        // bytes
-	stored  uint64        // bytes of values, on all nodes that store them; 0: the cell writes nothing
+	stored  uint64        // bytes of values, on all nodes that store them; 0: the cell writes nothing, or nobody counts
 	memory  uint64        // bytes, the largest process
 	slowest float64       // throughput of the slowest round and the fastest
 	fastest float64
@@ -135,6 +135,10 @@ func (b *bench) config(s *system, c cell, fresh load.Keys) load.Config {
 
 // measure runs one round of a cell.
 func (b *bench) measure(ctx context.Context, s *system, c cell, fresh load.Keys) (sample, error) {
+	writtenBefore, err := b.written()
+	if err != nil {
+		return sample{}, err
+	}
 	l, err := load.Start(ctx, b.config(s, c, fresh))
 	if err != nil {
 		return sample{}, err
@@ -148,7 +152,7 @@ func (b *bench) measure(ctx context.Context, s *system, c cell, fresh load.Keys)
 		return sample{}, err
 	}
 	clientBefore := ownCPU()
-	l.Cut()
+	all := l.Cut().Requests()
 	if err := pause(ctx, b.duration); err != nil {
 		return sample{}, err
 	}
@@ -158,18 +162,27 @@ func (b *bench) measure(ctx context.Context, s *system, c cell, fresh load.Keys)
 		return sample{}, err
 	}
 	round.cpu, round.client = after.CPU-before.CPU, ownCPU()-clientBefore
-	rest := l.Stop()
-	settled, err := s.settle(ctx)
+	all += round.Requests() + l.Stop().Requests()
+	if err := s.settle(ctx); err != nil {
+		return sample{}, err
+	}
+	writtenAfter, err := b.written()
 	if err != nil {
 		return sample{}, err
 	}
-	round.written = settled.Written - before.Written
-	round.stored = stored(c, round.Requests()+rest.Requests(), len(s.processes))
-	if s.name == "bare" {
-		round.stored = 0
+	if b.device != nil && s.name != "bare" {
+		round.written, round.stored = writtenAfter-writtenBefore, stored(c, all, len(s.processes))
 	}
 	round.memory, err = s.largest()
 	return round, err
+}
+
+// written returns what was written to the device with the data; 0 if there is none.
+func (b *bench) written() (uint64, error) {
+	if b.device == nil {
+		return 0, nil
+	}
+	return b.device.written()
 }
 
 // stored returns how many bytes of values so many requests have had stored on all nodes that run.
@@ -208,8 +221,7 @@ func (b *bench) fill(ctx context.Context, s *system, prefix string, first, end u
 	if ctx.Err() != nil {
 		return fmt.Errorf("fill %s: %w %s", s.name, context.Cause(ctx), result.Example)
 	}
-	_, err = s.settle(ctx)
-	return err
+	return s.settle(ctx)
 }
 
 // ownCPU is the processor time of this process, which is the load's but for little.

@@ -19,7 +19,7 @@ const MaxConnections = 10_000
 
 // Config says what a load does. It is passed by value; Value must not be changed while the load runs.
 type Config struct {
-	// Servers are base URLs, http or https, at least one. Connections are spread over them in turn.
+	// Servers are base URLs, http or https, at least one. "host:port" means "http://host:port". Connections are spread over them in turn.
 	Servers []string
 	// Format is their API; nil means Snakes("", "").
 	Format Format
@@ -51,7 +51,7 @@ type Load struct {
 	started time.Time
 	stop    context.CancelFunc
 
-	connections sync.WaitGroup
+	ended       chan struct{} // closed when all connections have ended
 	begun, done atomic.Uint64
 
 	mu     sync.Mutex // guards the window; nobody blocks while holding it
@@ -75,16 +75,21 @@ func Start(ctx context.Context, cfg Config) (*Load, error) {
 	if cfg.Value == nil {
 		cfg.Value = []byte{} // a body, of no bytes
 	}
-	l := &Load{cfg: cfg}
+	l := &Load{cfg: cfg, ended: make(chan struct{})}
 	if err := l.check(); err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
 	ctx, l.stop = context.WithCancel(ctx)
 	l.started = time.Now()
 	l.cut = l.started
+	var connections sync.WaitGroup
 	for i := range cfg.Connections {
-		l.connections.Go(func() { newConnection(l, i).run(ctx) })
+		connections.Go(func() { newConnection(l, i).run(ctx) })
 	}
+	go func() {
+		connections.Wait()
+		close(l.ended)
+	}()
 	return l, nil
 }
 
@@ -94,6 +99,9 @@ func (l *Load) check() error {
 		errs = append(errs, errors.New("there is no server"))
 	}
 	for _, text := range l.cfg.Servers {
+		if !strings.Contains(text, "://") {
+			text = "http://" + text
+		}
 		server, err := url.Parse(text)
 		if err != nil || server.Scheme != "http" && server.Scheme != "https" || server.Host == "" {
 			errs = append(errs, fmt.Errorf("server %q is no URL like http://127.0.0.1:9000", text))
@@ -122,6 +130,9 @@ func (l *Load) check() error {
 // Done returns how many requests have ended, failed ones included, in all windows.
 func (l *Load) Done() uint64 { return l.done.Load() }
 
+// Ended is closed when the load has ended, by itself, with its context, or by Stop.
+func (l *Load) Ended() <-chan struct{} { return l.ended }
+
 // Cut ends the window, returns it, and begins the next one.
 func (l *Load) Cut() Result {
 	l.mu.Lock()
@@ -135,7 +146,7 @@ func (l *Load) Cut() Result {
 
 // Wait waits until the load has ended and returns its last window.
 func (l *Load) Wait() Result {
-	l.connections.Wait()
+	<-l.ended
 	l.stop()
 	return l.Cut()
 }
@@ -144,7 +155,7 @@ func (l *Load) Wait() Result {
 func (l *Load) Stop() Result {
 	window := l.Cut() // before, so that it has none of the time that stopping takes
 	l.stop()
-	l.connections.Wait()
+	<-l.ended
 	return window
 }
 

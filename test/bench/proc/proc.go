@@ -2,9 +2,9 @@
 //
 // It leaves to others when to look and what to make of the differences. On other systems every call is an error.
 //
-// What the kernel counts as written is pages made dirty by the process, 4 KiB each, whether or not the disk has them
-// yet: a record of 300 bytes that is appended and synced alone counts as a page each time, and a page that is made dirty
-// again before it was written back counts once.
+// What the kernel counts as written is memory made dirty by the process, in pages or, on file systems with large folios,
+// in units of up to 2 MiB, whether or not the disk gets it. It tells whether a process writes, not how much the disk has
+// to do for it.
 //
 //	before, err := proc.Sum(pids)
 //	...
