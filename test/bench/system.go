@@ -144,7 +144,7 @@ func newSnakes(binary, dir string, args map[int][]string) (*system, error) {
 	s.launch = func(i int) (*process, error) {
 		line := []string{
 			"--port", fmt.Sprint(ports[i]), "--data", filepath.Join(dir, fmt.Sprintf("snakes%d", i)),
-			"--cluster", "bench", "--name", fmt.Sprintf("n%d", i), "--log-level", "warn",
+			"--cluster", "bench", "--name", fmt.Sprintf("n%d", i),
 		}
 		if i > 0 {
 			line = append(line, "--join", loopback(ports[0]))
