@@ -105,7 +105,7 @@ func TestBenchWithFailuresExitsWithOneAndAnExample(t *testing.T) {
 		<-n.gets
 		n.forget()
 	}()
-	code, stderr := runBench(t.Context(), server, "--yes", "--workload", "get", "--duration", "300ms", "--keys", "50")
+	code, stderr := runBench(t.Context(), server, "--yes", "--workload", "get", "--duration", "1s", "--keys", "50")
 	<-done
 	if code != 1 || !strings.Contains(stderr, "requests failed (") || !strings.Contains(stderr, "x 404), for instance with 404: 404 page not found") {
 		t.Errorf("got exit code %d, %q; want 1 and what failed", code, stderr)
