@@ -37,7 +37,7 @@ type benchResult struct {
 	PerSecond float64           `json:"per_second"`
 	P50       float64           `json:"p50_ms"`
 	P99       float64           `json:"p99_ms"`
-	P999      float64           `json:"p99.9_ms"`
+	P999      float64           `json:"p999_ms"`
 	Max       float64           `json:"max_ms"`
 	Failures  uint64            `json:"failures"`
 	Failed    map[string]uint64 `json:"failed,omitempty"` // by status, "timeout" or "connection"
