@@ -68,8 +68,8 @@ type Mender struct {
 }
 
 // difference is what is known of a peer whose digest was found to differ, until it is found to
-// be the same. It begins as suspect, is confirmed by a second exchange, and must be so anew
-// after each comparison.
+// be the same. It begins as suspect and is confirmed by a second exchange; after a comparison it
+// takes one more.
 type difference struct {
 	// suspect: digests differed at the last exchange, while both nodes had seen the set with
 	// this hash.
@@ -314,12 +314,10 @@ func (m *Mender) compare(ctx context.Context, id string, from int) (comparison, 
 		switch own, err := store.Lookup(held.Key); lacks(own, err, held) {
 		case lost:
 			if fetched++; fetched > mendFetches {
-				found.next = from // the rest is still to be done
-				return found, nil
+				return found, nil // the rest comes up again when all buckets were looked at
 			}
 			mended, err := m.mend(ctx, id, held)
 			if err != nil {
-				found.next = from
 				return found, err
 			}
 			if mended {
