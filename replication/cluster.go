@@ -87,7 +87,7 @@ type Peers interface {
 	// Write gives records to node id and returns its outcomes, as Store.Apply does there.
 	Write(ctx context.Context, id string, records []Record) ([]Outcome, error)
 	// Lookup returns the meta data that node id has for key. ErrNotFound and ErrDamaged are
-	// those of its store.
+	// those of its store. An error that wraps ErrNotReady: the node is not synced.
 	Lookup(ctx context.Context, id, key string) (Meta, error)
 	// Fetch returns the record that node id has for key. Errors as for Lookup.
 	Fetch(ctx context.Context, id, key string) (Record, error)

@@ -165,9 +165,9 @@ func (c *Coordinator) Writable() error {
 func (c *Coordinator) Readable() error { return c.newRequest(opGet, LevelDefault).admitRead() }
 
 // report tells Members what a call to a peer, sent at the given time, says about it. What its
-// store says about a record is an answer.
+// store says about a record is an answer, and so is that it has not caught up.
 func (c *Coordinator) report(id string, sent time.Time, err error) {
-	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) {
+	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotReady) {
 		c.cfg.Members.Answered(id)
 		return
 	}

@@ -10,7 +10,7 @@ import (
 
 var (
 	// ErrNotReady is wrapped by what a node answers that has not joined a cluster yet, and by
-	// what one answers to a pull that has not caught up itself.
+	// what one answers to a pull, or to a look-up for a read, that has not caught up itself.
 	ErrNotReady = errors.New("node is not ready")
 	// ErrPullGone is returned for a pull that the answering node does not know (any more).
 	ErrPullGone = errors.New("pull is not open")

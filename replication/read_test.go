@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -462,5 +463,36 @@ func TestReadFollowsNoWriterForEver(t *testing.T) {
 		}
 		wantReceipt(t, wantRead(t, cl["a"], replication.LevelAll, "new"), "3/3")
 		cl.wantHeld(t, "foo", "rival", "b")
+	})
+}
+
+// A node that restarts with an old copy of its data is asked by others that have not heard yet
+// that it is not synced any more.
+func TestANodeThatIsNotSyncedCountsForNoReadThoughOthersTakeItForSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		a, c := cl["a"], cl["c"]
+		cl.put(t, "b", record("k", "new", at(2)))
+		cl.put(t, "c", record("k", "old", at(1)))
+		c.peers.set("a", freezes) // so that node c cannot compare its data with what others know
+		c.peers.set("b", freezes)
+		c.syncer(t, replication.SyncConfig{})
+		synctest.Wait()
+		a.members.synced("c", true)
+		cl.spoil("b", refuses)
+		_, _, err := a.Get(t.Context(), "k", replication.LevelQuorum)
+		var missed *replication.QuorumError
+		if !errors.As(err, &missed) {
+			t.Errorf("node c is not synced: got %v, want a quorum error", err)
+		}
+		for _, failure := range a.members.failures() {
+			if strings.HasPrefix(failure, "c:") {
+				t.Errorf("node c answered, and was reported: %s", failure)
+			}
+		}
+		time.Sleep(5 * time.Second) // until it takes itself for the only one that is live
+		if _, _, err := a.Get(t.Context(), "k", replication.LevelQuorum); err != nil {
+			t.Errorf("node c is synced: got %v, want its answer to count", err)
+		}
 	})
 }

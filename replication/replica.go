@@ -23,6 +23,8 @@ type Replica struct {
 	// fresh: this process began without any data, and no member ever counted on it.
 	fresh bool
 
+	// lagging: this node is not synced, as its Syncer says. Without a Syncer it always is.
+	lagging  atomic.Bool
 	copied   atomic.Pointer[seen.Set]     // what seen returned last
 	progress atomic.Pointer[SyncProgress] // of a node that is not synced; nil for none
 
@@ -90,8 +92,15 @@ func (r *Replica) Freeze(err error) {
 	r.frozen = err
 }
 
-// Lookup is Store.Lookup.
-func (r *Replica) Lookup(key string) (Meta, error) { return r.store.Lookup(key) }
+// Lookup is Store.Lookup, for reads of other nodes. ErrNotReady: this node is not synced, so that
+// what it has counts for no read. The asking node may have yet to hear of that: a process that
+// restarted with an old copy of its data is back before gossip has told what it says of itself.
+func (r *Replica) Lookup(key string) (Meta, error) {
+	if r.lagging.Load() {
+		return Meta{}, fmt.Errorf("%w: it has not caught up", ErrNotReady)
+	}
+	return r.store.Lookup(key)
+}
 
 // Fetch is Store.Get.
 func (r *Replica) Fetch(key string) (Record, error) { return r.store.Get(key) }

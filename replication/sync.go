@@ -157,6 +157,7 @@ func NewSyncer(cfg SyncConfig) (*Syncer, error) {
 		cfg.Logger = hclog.NewNullLogger()
 	}
 	cfg.Logger = cfg.Logger.Named("replication")
+	cfg.Replica.lagging.Store(true) // until Run finds that it is synced
 	return &Syncer{
 		cfg:     cfg,
 		wake:    make(chan struct{}, 1),
@@ -289,6 +290,7 @@ func (s *Syncer) settle() bool {
 	s.synced = synced
 	s.lossAccepted = s.lossAccepted && !synced
 	s.mu.Unlock()
+	s.cfg.Replica.lagging.Store(!synced)
 	if synced != before {
 		s.cfg.Logger.Info("node is synced or not", "synced", synced)
 		s.cfg.SetSynced(synced)

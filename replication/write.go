@@ -130,7 +130,7 @@ func (w *write) round(ctx context.Context) error {
 func (c *Coordinator) stamp(key string, above version.Timestamp) version.Version {
 	// An own record that cannot be read says nothing about its version; if it is in the way,
 	// a replica answers superseded.
-	if own, err := c.replica.Lookup(key); err == nil && own.Version.Timestamp.Compare(above) > 0 {
+	if own, err := c.replica.store.Lookup(key); err == nil && own.Version.Timestamp.Compare(above) > 0 {
 		above = own.Version.Timestamp
 	}
 	stamp := c.cfg.Clock.Next()
