@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/protocol7/snakes/membership/roster"
 	"github.com/protocol7/snakes/replication"
@@ -101,11 +103,22 @@ func (w *world) inForce(r roster.Roster) {
 		switch {
 		case d == nil:
 			w.broken = append(w.broken, "I8: a node was removed that never was: "+id)
-		case !d.lost && !w.forgotten[id]:
+			continue
+		case !w.forgotten[id] && !w.replaced(d):
 			w.broken = append(w.broken, fmt.Sprintf("I8: node %s%s was removed, which nobody asked for", d.name, d.id[30:]))
 		}
 		d.lost = true
 	}
+}
+
+// replaced reports whether there was another node on the machine of a disk.
+func (w *world) replaced(d *disk) bool {
+	for id, other := range w.disks {
+		if other.name == d.name && id != d.id {
+			return true
+		}
+	}
+	return false
 }
 
 // promised notes an answer to a client: key is at v or above, as w.holders says where.
@@ -121,33 +134,66 @@ func (w *world) promised(p promise, acks int) {
 	w.promises = append(w.promises, p)
 }
 
-// losses returns how many of those that held it have lost it, and whether one was forgotten.
-func (w *world) losses(p promise) (lost int, forgotten bool) {
+// lost returns how many of the disks on which p was durable are lost.
+func (p promise) lost() int {
+	lost := 0
 	for _, d := range p.holders {
 		if d.lost {
 			lost++
-			forgotten = forgotten || w.forgotten[d.id]
 		}
 	}
-	return lost, forgotten
+	return lost
+}
+
+// binds reports whether a read that counts as a quorum and began at a time must see p: whether
+// fewer than a majority of its disks are lost, by other ways than that their nodes were
+// forgotten, and it was known of the lost ones then. Of an old copy nobody may know for long.
+func (w *world) binds(p promise, at time.Time) bool {
+	for _, d := range p.holders {
+		if d.lost && (w.forgotten[d.id] || !d.noticedBy(at)) {
+			return false
+		}
+	}
+	return p.quorum && p.lost() < p.majority
+}
+
+// noticedBy reports whether it was known at a time that a lost disk is lost, and that those are
+// that came after it.
+func (d *disk) noticedBy(at time.Time) bool {
+	for ; d.next != nil; d = d.next {
+		if d.noticed.After(at) {
+			return false
+		}
+	}
+	return !d.copied
 }
 
 // seesAll checks what a read found that counts as a quorum and began after the first so many
 // promises were made.
-func (w *world) seesAll(key string, found version.Version, promises int, what string) {
+func (w *world) seesAll(key string, found version.Version, began time.Time, promises int, what string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if found.IsZero() {
 		found = w.dropped[key]
 	}
 	for _, p := range w.promises[:promises] {
-		if p.key != key || !p.quorum || found.Compare(p.version) >= 0 {
-			continue
-		}
-		if lost, forgotten := w.losses(p); lost < p.majority && !forgotten {
-			w.broken = append(w.broken, fmt.Sprintf("I7: %s found %v, after %s at %v", what, found, p.what, p.version))
+		if p.key == key && found.Compare(p.version) < 0 && w.binds(p, began) {
+			w.broken = append(w.broken, fmt.Sprintf("I7: %s found %v, after %s at %v, then on %s", what, found, p.what, p.version, places(p.holders)))
 		}
 	}
+}
+
+// places names disks, those that are lost in brackets.
+func places(disks []*disk) string {
+	var names []string
+	for _, d := range disks {
+		name := d.name + strings.TrimLeft(d.id, "0")
+		if d.lost {
+			name = "(" + name + ")"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, " ")
 }
 
 // whole checks that a record read is one that was written.
@@ -205,8 +251,8 @@ func (w *world) unsettled() error {
 	force := first.ledger.Roster()
 	for _, p := range all {
 		name := w.called(p.id)
-		if r := p.ledger.Roster(); !r.Equal(force) || p.ledger.Pending() || !r.Has(p.id) {
-			errs = append(errs, fmt.Errorf("%s is not settled in %v", name, r))
+		if r := p.ledger.Roster(); !r.Equal(force) || p.ledger.Pending() || !r.Has(p.id) || !p.syncer.Synced() {
+			errs = append(errs, fmt.Errorf("%s, synced %v, is not settled in %v", name, p.syncer.Synced(), r))
 		}
 		if !p.volume.Seen().Equal(first.volume.Seen()) {
 			errs = append(errs, fmt.Errorf("%s has seen %v, %s %v", name, p.volume.Seen(), w.called(first.id), first.volume.Seen()))
@@ -227,7 +273,7 @@ func (w *world) kept(p *process) error {
 	for _, made := range w.promises {
 		held, err := p.volume.Memory.Lookup(made.key)
 		collected := errors.Is(err, replication.ErrNotFound) && w.dropped[made.key].Compare(made.version) >= 0
-		if lost, _ := w.losses(made); lost < len(made.holders) && !collected && held.Version.Compare(made.version) < 0 {
+		if made.lost() < len(made.holders) && !collected && held.Version.Compare(made.version) < 0 {
 			return fmt.Errorf("I3: %s%s holds %v of %s, after %s at %v", p.machine.name, p.id[30:], held.Version, made.key, made.what, made.version)
 		}
 	}

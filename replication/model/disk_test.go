@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,6 +20,8 @@ type disk struct {
 	id     string // of the node
 	name   string // of the machine
 	memory *storetest.Memory
+	// aside is what it held before that turned out to be an old copy, nil if it did not.
+	aside *storetest.Memory
 
 	mu    sync.Mutex // guards the fields below
 	state map[string][]byte
@@ -27,8 +30,12 @@ type disk struct {
 	origins map[uint64]bool   // of the processes that ran here
 	floor   version.Timestamp // the highest that they stamped
 
-	// lost: what it held does not count any more. Guarded by world.mu.
-	lost bool
+	// Guarded by world.mu. lost: what it held does not count any more; noticed is since when
+	// somebody knows, zero if nobody does. whole: it has all that a member should have. copied: it
+	// is an older copy of the disk that was there before.
+	lost, whole, copied bool
+	noticed             time.Time
+	next                *disk // what took its place
 }
 
 func newDisk(id, name string) *disk {
@@ -36,6 +43,21 @@ func newDisk(id, name string) *disk {
 		id: id, name: name, memory: new(storetest.Memory), state: make(map[string][]byte),
 		highest: make(map[string]version.Version), origins: make(map[uint64]bool),
 	}
+}
+
+// copy returns a disk that holds what d does now.
+func (d *disk) copy() *disk {
+	c := newDisk(d.id, d.name)
+	for key := range d.memory.Scan("") {
+		c.memory.Apply([]replication.Record{must(d.memory.Get(key))})
+	}
+	if err := c.memory.Unite(d.memory.Seen()); err != nil {
+		panic(err)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c.state, c.origins, c.floor, c.aside = maps.Clone(d.state), maps.Clone(d.origins), d.floor, d.aside
+	return c
 }
 
 // begin returns the highest timestamp that processes stamped here before this one.
@@ -111,6 +133,17 @@ func (v *volume) durable(r replication.Record, current bool) {
 		v.w.breaks("I1: node %s took %v of %s after it had %v", v.w.called(d.id), r.Version, r.Key, highest)
 	}
 	v.w.holds(d, r, current)
+}
+
+// Digest implements replication.Store, cheaper than Memory for few keys.
+func (v *volume) Digest() uint64 {
+	var digest uint64
+	for key, held := range v.Scan("") {
+		if !held.Deleted {
+			digest ^= replication.DigestOf(key, held.Version)
+		}
+	}
+	return digest
 }
 
 // Unite implements replication.Store.

@@ -36,7 +36,7 @@ type outcome struct {
 type stats struct {
 	Puts, Deletes, Gets, Failures int
 	Pulls, Failed, Incomplete     uint64
-	Rosters                       int
+	Rosters, Relapses             int
 }
 
 func (s *stats) add(other stats) {
@@ -48,6 +48,7 @@ func (s *stats) add(other stats) {
 	s.Failed += other.Failed
 	s.Incomplete += other.Incomplete
 	s.Rosters += other.Rosters
+	s.Relapses += other.Relapses
 }
 
 const (
@@ -92,8 +93,8 @@ func run(p program, with mutant) outcome {
 		pulled := p.syncer.Stats()
 		total.Pulls, total.Failed, total.Incomplete = total.Pulls+pulled.Complete, total.Failed+pulled.Failed, total.Incomplete+pulled.Incomplete
 	}
-	total.Rosters = len(w.rosters)
 	w.end()
+	total.Rosters, total.Relapses = len(w.rosters), w.relapses
 	return outcome{cmp.Or(w.verdict(), err), total}
 }
 
@@ -125,7 +126,7 @@ func (p *process) client(i int, s step) error {
 	what := fmt.Sprintf("%v %s at %v by %s", s.what, s.key, s.level, w.called(p.id))
 	if s.what == get {
 		w.mu.Lock()
-		before := len(w.promises)
+		before, began := len(w.promises), time.Now()
 		w.mu.Unlock()
 		record, receipt, err := p.coordinator.Get(ctx, s.key, s.level)
 		if err != nil && !errors.Is(err, replication.ErrNotFound) || p.hasEnded() {
@@ -135,7 +136,7 @@ func (p *process) client(i int, s step) error {
 			w.whole(record, what)
 		}
 		if s.level != replication.LevelOne {
-			w.seesAll(s.key, receipt.Version, before, what)
+			w.seesAll(s.key, receipt.Version, began, before, what)
 			if !receipt.Version.IsZero() {
 				// Those that took part have it by now.
 				w.promised(promise{key: s.key, version: receipt.Version, quorum: true, majority: replication.Majority(receipt.N), what: what}, receipt.Acks)
@@ -203,10 +204,10 @@ func evenly(rt *rapid.T) func(n int) int {
 func TestInvariantsHoldWhateverHappens(t *testing.T) {
 	inBubble := bubble(t, func(p program) outcome { return run(p, mutant{}) })
 	var total stats
-	steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step { return newStep(evenly(rt), everything) }), 20, 60)
+	steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step { return everything.step(evenly(rt)) }), 20, 60)
 	rapid.Check(t, func(rt *rapid.T) {
 		draw := evenly(rt)
-		p := program{members: 3 + draw(3), seed: uint64(draw(1 << 20)), steps: steps.Draw(rt, "steps")}
+		p := program{members: everything.draw(draw), seed: uint64(draw(1 << 20)), steps: steps.Draw(rt, "steps")}
 		out := inBubble(p)
 		if out.err != nil {
 			rt.Fatalf("%v\n%v", out.err, p)
@@ -225,7 +226,7 @@ func TestInvariantsHoldInManyPrograms(t *testing.T) {
 	var total stats
 	failed := 0
 	for seed := range uint64(*programs) {
-		p := newProgram(rand.New(rand.NewPCG(seed, 0)).IntN, everything)
+		p := newProgram(rand.New(rand.NewPCG(seed, 0)).IntN, *mixes[seed%uint64(len(mixes))])
 		out := inBubble(p)
 		total.add(out.stats)
 		if out.err != nil {

@@ -20,6 +20,10 @@ type mutant struct {
 	store   func(p *process, s replication.Store) replication.Store
 	members func(m replication.Members) replication.Members
 	carrier func(p *process, c replication.Peers) replication.Peers
+	// impatient: members are added before those that were added last are synced as members.
+	impatient bool
+	// trusting: a node takes its data for what it was.
+	trusting bool
 	// synced changes what a node says of itself.
 	synced func(synced bool) bool
 	// change replaces the agreement on a change of the roster.
@@ -27,8 +31,8 @@ type mutant struct {
 	// heard is told what a node heard of the roster and has merged.
 	heard func(p *process, k roster.Knowledge)
 
-	// mix is in what programs it shows soonest; nil means everything.
-	mix mix
+	// mix is of what programs it shows soonest; nil means everything.
+	mix *mix
 }
 
 // mutants are shortcuts that each look harmless. Those of the pull alone are in package
@@ -45,16 +49,22 @@ var mutants = map[string]mutant{
 			v.Rosters = [][]string{live}
 		}}
 	}},
+	"blank node counted for reads": {
+		mix: &relapsing, synced: func(bool) bool { return true },
+		carrier: func(_ *process, c replication.Peers) replication.Peers { return credulous{c} },
+	},
+	"old copy of a disk taken for the disk": {mix: &relapsing, trusting: true},
 	"replica that stamps its own time": {store: func(p *process, s replication.Store) replication.Store {
 		return stamping{s, p}
 	}},
 	"write acknowledged before it is durable": {store: func(p *process, s replication.Store) replication.Store {
 		return hasty{s, p}
 	}},
-	"read repair after the answer": {carrier: func(p *process, c replication.Peers) replication.Peers {
+	"read repair after the answer": {mix: &reading, carrier: func(p *process, c replication.Peers) replication.Peers {
 		return lateRepair{c, p}
 	}},
-	"promotion without a majority": {mix: mix{put: 4, cut: 4, isolate: 8, join: 8, wipe: 4, crash: 4}, change: func(l *roster.Ledger, want func(roster.Roster) (roster.Change, bool)) {
+	"members added before the last one is synced": {mix: &growing, impatient: true},
+	"promotion without a majority": {mix: &growing, change: func(l *roster.Ledger, want func(roster.Roster) (roster.Change, bool)) {
 		if change, wanted := want(l.Roster()); wanted {
 			_ = l.Force(change) // it is wanted again otherwise
 		}
@@ -123,6 +133,15 @@ func (s hasty) Apply(records []replication.Record) []replication.Outcome {
 	return outcomes
 }
 
+// credulous looks up keys at nodes that say that they are not synced.
+type credulous struct{ replication.Peers }
+
+// Lookup implements replication.Peers.
+func (c credulous) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {
+	r, err := c.Fetch(ctx, id, key)
+	return r.Meta(), err
+}
+
 // lateRepair gives replicas the writes of other processes, which are repairs, only after it said
 // so.
 type lateRepair struct {
@@ -179,14 +198,11 @@ func TestShortcutsAreNoticed(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(mutants)) {
 		m := mutants[name]
-		if m.mix == nil {
-			m.mix = everything
-		}
 		t.Run(name, func(t *testing.T) {
 			inBubble := bubble(t, func(p program) outcome { return run(p, m) })
 			fell := 0
 			for seed := range uint64(cmp.Or(*programs, most)) {
-				out := inBubble(newProgram(rand.New(rand.NewPCG(seed, 1)).IntN, m.mix))
+				out := inBubble(newProgram(rand.New(rand.NewPCG(seed, 1)).IntN, *cmp.Or(m.mix, &everything)))
 				if out.err == nil {
 					continue
 				}

@@ -190,7 +190,9 @@ func (n peers) Exchange(ctx context.Context, id string, mine replication.Status)
 
 // Buckets implements replication.Peers.
 func (n peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
-	return call(ctx, n.from, id, func(to *process) ([]uint64, error) { return to.coordinator.Replica().Buckets(), nil })
+	return call(ctx, n.from, id, func(to *process) ([]uint64, error) {
+		return to.coordinator.Replica().Buckets(), nil
+	})
 }
 
 // Contents implements replication.Peers.

@@ -24,8 +24,8 @@ type process struct {
 	*membership
 
 	coordinator *replication.Coordinator
-	memory      *replication.Memory
 	offers      *replication.Offers
+	memory      *replication.Memory
 	syncer      *replication.Syncer
 	monitor     *replication.Monitor
 
@@ -46,10 +46,11 @@ func (w *world) start(m *machine) *process {
 	p.cancel = cancel
 	w.put(p)
 	p.update(func() {})
-	p.loops.Go(func() { p.memory.Run(ctx) })
 	p.loops.Go(func() { p.monitor.Run(ctx) })
 	p.loops.Go(func() { p.syncer.Run(ctx) })
+	p.loops.Go(func() { p.memory.Run(ctx) })
 	p.loops.Go(func() { p.tend(ctx) })
+	p.loops.Go(func() { p.settleRelics(ctx) })
 	return p
 }
 
@@ -69,16 +70,21 @@ func (p *process) replicate() {
 	}
 	p.memory = must(replication.OpenMemory(p.volume, nil))
 	p.coordinator = must(replication.New(replication.Config{
-		Store: store, Members: members, Peers: carrier, Clock: p.clock, Origin: p.origin, Memory: p.memory, Now: p.machine.now,
+		Store: store, Members: members, Peers: carrier, Clock: p.clock, Origin: p.origin, Now: p.machine.now, Memory: p.memory,
 	}))
 	replica := p.coordinator.Replica()
 	p.offers = must(replication.NewOffers(replication.OffersConfig{Store: store, Members: members, PageRecords: 2}))
 	p.syncer = must(replication.NewSyncer(replication.SyncConfig{
-		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Busy: p.coordinator.Busy, SetSynced: p.setSynced,
-		Checked: func() bool { return p.monitor.Checked() },
+		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Busy: p.coordinator.Busy,
+		SetSynced: p.setSynced, Checked: func() bool { return p.monitor.Checked() || p.w.mutant.trusting },
 	}))
 	p.monitor = must(replication.NewMonitor(replication.MonitorConfig{
 		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Heard: p.syncer.Heard,
+		GoneBack: func(error) {
+			if !p.w.mutant.trusting {
+				p.w.background.Go(func() { p.w.goneBack(p) })
+			}
+		},
 	}))
 }
 
@@ -128,6 +134,7 @@ type membership struct {
 type info struct {
 	name            string
 	cluster         string
+	counted         bool // it takes itself for a member
 	synced, stopped bool
 }
 
@@ -162,7 +169,10 @@ func (m *membership) update(change func()) {
 	change()
 	learners := m.ledger.Learners() // first: one that is being promoted must not be missed
 	force := m.ledger.Roster()
-	m.told.cluster = force.Cluster
+	if force.Has(m.p.id) && !m.told.counted {
+		m.told.synced = false // what it had as a learner is not enough for a member
+	}
+	m.told.cluster, m.told.counted = force.Cluster, force.Has(m.p.id)
 	view := &replication.View{Self: m.p.id, Cluster: force.Cluster}
 	for _, r := range m.ledger.Rosters() {
 		view.Rosters = append(view.Rosters, r.Members())
@@ -176,7 +186,7 @@ func (m *membership) update(change func()) {
 		}
 		member := replication.Member{ID: id}
 		if c := m.peers[id]; c != nil {
-			member.Name, member.Synced = c.name, c.synced
+			member.Name, member.Synced = c.name, c.synced && (c.counted || !force.Has(id)) // said as what it is now
 			member.Live = c.alive() && !c.silent && c.cluster == force.Cluster
 		}
 		view.Members = append(view.Members, member)
@@ -226,12 +236,35 @@ func (m *membership) setSynced(synced bool) {
 		synced = spoil(synced)
 	}
 	m.update(func() { m.told.synced = synced })
+	if m.ledger.Roster().Has(m.p.id) {
+		m.p.w.mu.Lock()
+		defer m.p.w.mu.Unlock()
+		m.p.volume.disk.whole = synced && !m.p.volume.disk.copied
+	}
 }
 
 // refused: this node was removed from its cluster.
 func (m *membership) refused() {
 	if m.doomed.CompareAndSwap(false, true) {
 		m.p.w.background.Go(func() { m.p.w.removed(m.p) })
+	}
+}
+
+// settleRelics writes again, once this node is synced, what only an old copy of its data has that
+// was set aside.
+func (p *process) settleRelics(ctx context.Context) {
+	relic := p.volume.disk.aside
+	for relic != nil && sleep(ctx, 250*time.Millisecond) == nil {
+		if !p.syncer.Synced() {
+			continue
+		}
+		seen := p.volume.Seen()
+		for key := range relic.Scan("") {
+			if r := must(relic.Get(key)); !seen.Has(r.Version.Dot) {
+				p.coordinator.Replica().Write([]replication.Record{r})
+			}
+		}
+		return
 	}
 }
 
@@ -390,6 +423,9 @@ func (m *membership) nextGhost(r roster.Roster) (roster.Change, bool) {
 // nextPromotion returns the change that lets the next learner count, in place of a member of the
 // same name that is gone.
 func (m *membership) nextPromotion(r roster.Roster) (roster.Change, bool) {
+	if !m.hasTeachers(r) {
+		return roster.Change{}, false
+	}
 	for _, learner := range m.View().Members {
 		if !learner.Synced || !learner.Live || r.Has(learner.ID) || r.HasRemoved(learner.ID) {
 			continue
@@ -407,6 +443,18 @@ func (m *membership) nextPromotion(r roster.Roster) (roster.Change, bool) {
 		}
 	}
 	return roster.Change{}, false
+}
+
+// hasTeachers reports whether a majority of the members is live and synced: so many a new member
+// has to pull from.
+func (m *membership) hasTeachers(r roster.Roster) bool {
+	synced := 0
+	for _, member := range m.View().Members {
+		if r.Has(member.ID) && member.Live && member.Synced {
+			synced++
+		}
+	}
+	return synced > len(r.Members())/2 || m.p.w.mutant.impatient
 }
 
 // change has the members agree on what want asks for, or gives up after some time.

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -41,7 +42,9 @@ const (
 	crash      // a, or start what is down
 	stop       // a in good order, or start what is down
 	wipe       // a: its disk is replaced by an empty one
-	join       // a, which never took part or has left
+	copied     // what a's disk holds
+	restore    // what was copied, to a's disk
+	join       // a, which never took part
 	forget     // a, asked of b
 	skew       // a's wall clock
 	unreadable // key at a, or readable again
@@ -50,7 +53,7 @@ const (
 
 func (e event) String() string {
 	return [...]string{
-		"put", "remove", "get", "cut", "isolate", "crash", "stop", "wipe", "join", "forget", "skew", "unreadable",
+		"put", "remove", "get", "cut", "isolate", "crash", "stop", "wipe", "copy", "restore", "join", "forget", "skew", "unreadable",
 	}[e]
 }
 
@@ -91,12 +94,42 @@ func (p program) String() string {
 	return b.String()
 }
 
-// mix is how often each event happens, in relation to the others.
-type mix map[event]int
+// mix is what programs are made of.
+type mix struct {
+	of      map[event]int // how often each event happens, in relation to the others
+	members int           // at the start; 0 means 3 to 5
+	keys    int
+	pace    time.Duration // up to which one step follows another
+	pauses  int           // every so manieth step follows much later
+}
 
 // everything is the mix of ordinary programs.
 var everything = mix{
-	put: 12, remove: 8, get: 12, cut: 5, isolate: 3, crash: 6, stop: 2, wipe: 3, join: 3, forget: 2, skew: 2, unreadable: 2,
+	of: map[event]int{
+		put: 12, remove: 8, get: 12, cut: 5, isolate: 3, crash: 6, stop: 2, wipe: 3, copied: 4, restore: 3, join: 3,
+		forget: 2, skew: 2, unreadable: 2,
+	},
+	keys: 4, pace: 1200 * time.Millisecond, pauses: 16,
+}
+
+var mixes = []*mix{&everything, &relapsing, &growing, &reading}
+
+// relapsing is a mix in which disks often lose what they had.
+var relapsing = mix{
+	of:      map[event]int{put: 10, get: 10, isolate: 6, crash: 6, copied: 2, restore: 6},
+	members: 3, keys: 1, pace: 400 * time.Millisecond, pauses: 16,
+}
+
+// reading is a mix in which many reads meet writes that reached few nodes.
+var reading = mix{
+	of:      map[event]int{put: 8, get: 20, isolate: 6, crash: 2},
+	members: 3, keys: 1, pace: 150 * time.Millisecond, pauses: 16,
+}
+
+// growing is a mix in which much happens to the roster, and links are cut.
+var growing = mix{
+	of:   map[event]int{put: 4, cut: 4, isolate: 8, join: 8, wipe: 4, crash: 4},
+	keys: 4, pace: 1200 * time.Millisecond, pauses: 16,
 }
 
 var levels = []replication.Level{
@@ -106,19 +139,27 @@ var levels = []replication.Level{
 
 // newProgram makes a program of choices: draw returns a number from 0 to below n.
 func newProgram(draw func(n int) int, of mix) program {
-	p := program{members: 3 + draw(3), seed: uint64(draw(1 << 30))}
+	p := program{members: of.draw(draw), seed: uint64(draw(1 << 20))}
 	for range 10 + draw(50) {
-		p.steps = append(p.steps, newStep(draw, of))
+		p.steps = append(p.steps, of.step(draw))
 	}
 	return p
 }
 
-func newStep(draw func(n int) int, of mix) step {
+// draw returns how many members there are at the start.
+func (m mix) draw(draw func(n int) int) int {
+	if m.members > 0 {
+		return m.members
+	}
+	return 3 + draw(3)
+}
+
+func (m mix) step(draw func(n int) int) step {
 	s := step{
-		after: time.Duration(draw(1200)) * time.Millisecond,
-		what:  of.draw(draw),
-		a:     draw(5), b: draw(5),
-		key:     string(rune('k' + draw(4))),
+		after: time.Duration(draw(int(m.pace.Milliseconds()))) * time.Millisecond,
+		what:  m.event(draw),
+		a:     draw(cmp.Or(m.members, 5)), b: draw(cmp.Or(m.members, 5)),
+		key:     string(rune('k' + draw(m.keys))),
 		level:   levels[draw(len(levels))],
 		perhaps: draw(3) > 0,
 	}
@@ -128,20 +169,20 @@ func newStep(draw func(n int) int, of mix) step {
 	case s.what == skew:
 		s.skew = time.Duration(draw(4000)-2000) * time.Millisecond
 	}
-	if draw(12) == 0 {
+	if draw(m.pauses) == 0 {
 		s.after *= 30 // long enough for much to come to rest
 	}
 	return s
 }
 
-func (m mix) draw(draw func(n int) int) event {
+func (m mix) event(draw func(n int) int) event {
 	total := 0
 	for e := range events {
-		total += m[e]
+		total += m.of[e]
 	}
 	n := draw(total)
 	for e := range events {
-		if n -= m[e]; n < 0 {
+		if n -= m.of[e]; n < 0 {
 			return e
 		}
 	}

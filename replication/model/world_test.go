@@ -29,6 +29,7 @@ type world struct {
 	disks     map[string]*disk    // all that ever were, by node id
 	origins   uint64
 	ids       int
+	relapses  int // how often data was found to be an old copy
 	book
 }
 
@@ -41,6 +42,7 @@ type machine struct {
 	// touch these.
 	lifecycle sync.Mutex // guards the fields below; nothing that takes time is done with it held
 	disk      *disk      // nil if it never took part
+	copied    *disk      // what it held some time ago, nil if that was not copied
 	process   *process   // nil while it is down
 }
 
@@ -87,20 +89,32 @@ func (w *world) boot(m *machine, r roster.Roster) {
 	if err := ledger.Join(roster.Roster{}, r); err != nil {
 		panic(err)
 	}
-	m.disk.state["synced"] = []byte(r.Cluster) // it was, some time ago
+	m.disk.state["synced"] = []byte(r.Cluster)
+	m.disk.whole = true
 	m.process = w.start(m)
 }
 
 // insertDisk gives a machine an empty disk, and so a new node id.
 func (w *world) insertDisk(m *machine) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if m.disk != nil {
-		m.disk.lost = true
-	}
 	w.ids++
-	m.disk = newDisk(fmt.Sprintf("%032x", w.ids), m.name)
-	w.disks[m.disk.id] = m.disk
+	id := fmt.Sprintf("%032x", w.ids)
+	w.mu.Unlock()
+	w.replaceDisk(m, newDisk(id, m.name))
+}
+
+func (w *world) replaceDisk(m *machine, d *disk) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if old := m.disk; old != nil {
+		old.lost = true
+		if !d.copied {
+			old.noticed = time.Now()
+		}
+		old.next = d
+	}
+	m.disk = d
+	w.disks[d.id] = d
 }
 
 // origin draws the number of a process.
@@ -219,6 +233,26 @@ func (w *world) removed(p *process) {
 	m.process = w.start(m)
 }
 
+// goneBack sets aside the data of a node that is an old copy; it keeps its id and roster.
+func (w *world) goneBack(p *process) {
+	m := p.machine
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	if m.process != p {
+		return
+	}
+	p.crash()
+	old := m.disk
+	d := newDisk(old.id, old.name)
+	d.aside = old.memory
+	d.state["roster"] = old.state["roster"]
+	w.replaceDisk(m, d)
+	m.process = w.start(m)
+	w.mu.Lock()
+	w.relapses++
+	w.mu.Unlock()
+}
+
 // do carries out a step that is not a client's.
 func (w *world) do(s step) {
 	a, b := w.machines[machines[s.a:s.a+1]], w.machines[machines[s.b:s.b+1]]
@@ -245,6 +279,18 @@ func (w *world) do(s step) {
 	case join:
 		if a.disk == nil {
 			w.insertDisk(a)
+			w.toggle(a, nil)
+		}
+	case copied:
+		if a.disk != nil {
+			a.copied = a.disk.copy()
+		}
+	case restore:
+		if a.copied != nil && w.spares(a) {
+			a.end((*process).crash)
+			d := a.copied.copy()
+			d.copied = true
+			w.replaceDisk(a, d)
 			w.toggle(a, nil)
 		}
 	case forget:
@@ -313,8 +359,8 @@ func (m *machine) end(end func(*process)) bool {
 	return true
 }
 
-// spares reports whether a cluster stays whole without the disk of a machine: whether of each
-// roster that may be in force a majority of others has the disk that it had.
+// spares reports whether a cluster can do without the disk of a machine: whether of each roster
+// that may be in force a majority of others has what it should have.
 func (w *world) spares(m *machine) bool {
 	good := make(map[string]bool)
 	var disks []*disk
@@ -322,19 +368,25 @@ func (w *world) spares(m *machine) bool {
 		other.lifecycle.Lock()
 		if other.disk != nil {
 			disks = append(disks, other.disk)
-			good[other.disk.id] = other != m
+			w.mu.Lock()
+			good[other.disk.id] = other != m && other.disk.whole
+			w.mu.Unlock()
 		}
 		other.lifecycle.Unlock()
 	}
 	for _, d := range disks {
 		for _, r := range d.rosters() {
+			members := r.Members()
+			if id := m.disk.id; !r.Has(id) && !r.HasRemoved(id) {
+				members = append(members, id) // it may be a learner that is just being promoted
+			}
 			left := 0
-			for _, id := range r.Members() {
+			for _, id := range members {
 				if good[id] {
 					left++
 				}
 			}
-			if left <= len(r.Members())/2 {
+			if left <= len(members)/2 {
 				return false
 			}
 		}
