@@ -270,6 +270,7 @@ func (n *node) hears(remote netip.AddrPort) bool {
 // kill ends the node without a word to anybody.
 func (n *node) kill() {
 	n.dead.Store(true)
+	n.Refused(membership.ErrTwin) // who ends for that reason says no goodbye, also in gossip under way
 	n.close()
 }
 
