@@ -179,13 +179,15 @@ func (r Response) ExpectProblem(status int, codes ...string) (Problem, error) {
 
 // Members is the answer of /-/members, CONTRACT section 4.
 type Members struct {
-	Cluster  string   `json:"cluster"`
-	Self     string   `json:"self"`
-	Known    int      `json:"known"`
-	Alive    int      `json:"alive"`
-	Quorum   int      `json:"quorum"`
-	Writable bool     `json:"writable"`
-	Members  []Member `json:"members"`
+	Cluster  string `json:"cluster"`
+	Self     string `json:"self"`
+	Known    int    `json:"known"`
+	Alive    int    `json:"alive"`
+	Quorum   int    `json:"quorum"`
+	Writable bool   `json:"writable"`
+	// Tombstones are those of the node that answers.
+	Tombstones int      `json:"tombstones"`
+	Members    []Member `json:"members"`
 }
 
 // Member is one member as another sees it.
@@ -201,6 +203,16 @@ type Member struct {
 	Keys      int       `json:"keys"`
 	Behind    int       `json:"behind"`
 	Synced    bool      `json:"synced"`
+	// Blocks is how many tombstones of the node that answers wait for this member.
+	Blocks int `json:"blocks"`
+	// Progress is that of a member that catches up, nil if it does not.
+	Progress *Progress `json:"progress"`
+}
+
+// Progress is how far a node that catches up has got, in keys.
+type Progress struct {
+	Pulled  int `json:"pulled"`
+	Offered int `json:"offered"`
 }
 
 // Find returns the member that is node n: by its name or, when it was given none, by its address.
@@ -226,9 +238,15 @@ func (m Members) Me() (Member, bool) {
 // String lists the members and their states in one line.
 func (m Members) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "known=%d alive=%d writable=%t", m.Known, m.Alive, m.Writable)
+	fmt.Fprintf(&b, "known=%d alive=%d writable=%t tombstones=%d", m.Known, m.Alive, m.Writable, m.Tombstones)
 	for _, member := range m.Members {
 		fmt.Fprintf(&b, " %s@%s=%s", member.Name, member.Address, member.State)
+		if member.Blocks > 0 {
+			fmt.Fprintf(&b, "(blocks %d)", member.Blocks)
+		}
+		if !member.Synced {
+			b.WriteString("(not synced)")
+		}
 	}
 	return b.String()
 }

@@ -97,6 +97,34 @@ func TestClusterStartsAndSeesItself(t *testing.T) {
 	c.AwaitConverged(time.Second)
 }
 
+func TestDataIsPutBackAsItWasCopied(t *testing.T) {
+	t.Parallel()
+	c := fakeCluster(t, 1, Loopback, "good")
+	c.Start()
+	n := c.Node(0)
+	must(t, n.Put("foo", "old").Expect(201))
+	n.Kill()
+	old := n.CopyData()
+	n.Start()
+	must(t, n.Put("foo", "new").Expect(201))
+	must(t, n.Put("bar", "new").Expect(201))
+	n.Kill()
+	for range 2 { // the copy stays
+		n.PutBack(old)
+		n.Start()
+		must(t, n.Get("foo").Expect(200, "old"))
+		must(t, n.Get("bar").Expect(404))
+		n.Kill()
+	}
+	if got := fails(t, func(t testing.TB) {
+		c := fakeCluster(t, 1, Loopback, "good")
+		c.Start()
+		c.Node(0).CopyData()
+	}); !strings.Contains(got, "it is running") {
+		t.Errorf("copying the data of a running node: got %q, want that it is running", got)
+	}
+}
+
 func TestKilledNodeComesBackAtItsAddressWithItsData(t *testing.T) {
 	t.Parallel()
 	c := fakeCluster(t, 2, Loopback, "good")

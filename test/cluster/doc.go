@@ -16,7 +16,7 @@
 //
 // With Options.Network = Namespaces every node gets a network stack and an address of its own, joined by a switch, and
 // Cut makes packets between sides vanish without an error to anyone, which is how a split looks to a program. Peers
-// that misbehave in other ways are made with Kill, Freeze, Wipe and ordinary arguments. Clocks and disks are not touched.
+// that misbehave in other ways are made with Kill, Freeze, Wipe, PutBack and ordinary arguments. Clocks and disks are not touched.
 //
 // The methods that fail a test do it by Fatal and belong in the test's goroutine. Those that return a Response or an
 // error can be called from any.

@@ -231,6 +231,31 @@ func (n *Node) Wipe() {
 	}
 }
 
+// CopyData copies the data directory of a node that is not running, as a backup of the disk would, and returns where
+// the copy is. It goes with the test.
+func (n *Node) CopyData() string {
+	t := n.cluster.t
+	t.Helper()
+	if n.Running() {
+		t.Fatalf("copy the data of %s: it is running", n)
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(n.Data)); err != nil {
+		t.Fatalf("copy the data of %s: %v", n, err)
+	}
+	return dir
+}
+
+// PutBack replaces the data directory of a node that is not running by what CopyData has copied, as when an old backup
+// is restored. The copy stays.
+func (n *Node) PutBack(dir string) {
+	n.cluster.t.Helper()
+	n.Wipe()
+	if err := os.CopyFS(n.Data, os.DirFS(dir)); err != nil {
+		n.cluster.t.Fatalf("put back the data of %s: %v", n, err)
+	}
+}
+
 // Running says whether the node's process exists, frozen or not.
 func (n *Node) Running() bool {
 	p := n.lastProcess()
