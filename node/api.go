@@ -38,9 +38,20 @@ type monitor interface {
 	Skew() error
 }
 
+// syncer knows how far this node has got with catching up.
+type syncer interface {
+	Progress() replication.SyncProgress
+}
+
+// collector knows for whom this node keeps tombstones.
+type collector interface {
+	Stats() replication.CollectorStats
+}
+
 // localStore is what this node itself keeps.
 type localStore interface {
 	Len() int
+	TombstoneCount() int
 	Seen() *seen.Set
 	Digest() uint64
 	Writable() error
@@ -90,6 +101,9 @@ type apiConfig struct {
 	Cluster     cluster
 	Monitor     monitor
 	Store       localStore
+	Syncer      syncer
+	Collector   collector
+	Operations  operations
 
 	// Replica, Offers, Roster and Clock serve the other nodes.
 	Replica replica

@@ -82,16 +82,18 @@ func (f *fakeMonitor) Peer(id string) (replication.PeerStatus, bool) {
 func (f *fakeMonitor) Skew() error { return f.skew }
 
 type fakeStore struct {
-	keys     int
-	digest   uint64
-	seen     *seen.Set
-	writable error
+	keys       int
+	tombstones int
+	digest     uint64
+	seen       *seen.Set
+	writable   error
 }
 
-func (f *fakeStore) Len() int        { return f.keys }
-func (f *fakeStore) Digest() uint64  { return f.digest }
-func (f *fakeStore) Seen() *seen.Set { return f.seen.Clone() }
-func (f *fakeStore) Writable() error { return f.writable }
+func (f *fakeStore) TombstoneCount() int { return f.tombstones }
+func (f *fakeStore) Len() int            { return f.keys }
+func (f *fakeStore) Digest() uint64      { return f.digest }
+func (f *fakeStore) Seen() *seen.Set     { return f.seen.Clone() }
+func (f *fakeStore) Writable() error     { return f.writable }
 
 type fakeReplica struct {
 	write  func(records []replication.Record) []replication.Outcome
@@ -124,6 +126,23 @@ func (f *fakeOffers) OpenPull(from string, theirs *seen.Set) (replication.Pull, 
 }
 
 func (f *fakeOffers) NextPage(pull, from uint64) (replication.Page, error) { return f.page(pull, from) }
+
+type fakeSyncer replication.SyncProgress
+
+func (f fakeSyncer) Progress() replication.SyncProgress { return replication.SyncProgress(f) }
+
+type fakeCollector map[string]uint64
+
+func (f fakeCollector) Stats() replication.CollectorStats {
+	return replication.CollectorStats{Blocked: f}
+}
+
+type fakeOperations struct {
+	leave, acceptLoss func() error
+}
+
+func (f *fakeOperations) Leave() error      { return f.leave() }
+func (f *fakeOperations) AcceptLoss() error { return f.acceptLoss() }
 
 type fakeRoster struct {
 	stamp   func() string
@@ -191,6 +210,7 @@ func fakes() (apiConfig, *fakeCoordinator) {
 		}},
 		Monitor: &fakeMonitor{},
 		Store:   &fakeStore{seen: new(seen.Set)},
+		Syncer:  fakeSyncer{}, Collector: fakeCollector{}, Operations: &fakeOperations{},
 		Replica: &fakeReplica{}, Roster: &fakeRoster{}, Clock: version.NewClock(nil, version.Timestamp{}),
 	}, coordinator
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication"
 )
 
 // Defaults of Config.
@@ -24,6 +26,7 @@ const (
 	DefaultCluster      = "snakes"
 	DefaultMaxValue     = 1 << 20
 	DefaultDrainTimeout = 10 * time.Second
+	DefaultTombstoneAge = replication.DefaultMinAge
 )
 
 // defaultBind is the address that a node listens on if nobody says otherwise.
@@ -61,6 +64,10 @@ type Config struct {
 	// a node catches up, which then takes longer. Below 64 KiB it slows down large values no
 	// further.
 	SyncLimit int64
+	// TombstoneAge is for how long this node keeps the mark of a delete after every node is known to
+	// have it; 0 means DefaultTombstoneAge. Lower, and a write that was on its way for that long
+	// may bring back what was deleted after it.
+	TombstoneAge time.Duration
 	// DrainTimeout is how long Run takes at most to end when it is told to; 0 means
 	// DefaultDrainTimeout. Two seconds of it, or half if that is less, are kept for telling the
 	// other members; the rest is for requests under way. Below 0.6 s it only shortens the wait
@@ -108,6 +115,9 @@ func (c Config) Validate() error {
 	}
 	if c.SyncLimit < 0 {
 		wrong("sync limit of %d bytes per second is negative", c.SyncLimit)
+	}
+	if c.TombstoneAge < 0 {
+		wrong("tombstone age %v is negative", c.TombstoneAge)
 	}
 	if c.DrainTimeout < 0 {
 		wrong("drain timeout %v is negative", c.DrainTimeout)
@@ -207,6 +217,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxValue == 0 {
 		c.MaxValue = DefaultMaxValue
+	}
+	if c.TombstoneAge == 0 {
+		c.TombstoneAge = DefaultTombstoneAge
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout

@@ -6,10 +6,26 @@
 //
 // # Goroutines
 //
-// Run starts three and waits for them: the HTTP server on the request side of the transport,
-// which has one per connection and ends by Shutdown; replication's Monitor, with one per member,
-// and its Syncer, which end with a context. Membership and transport have their own and end them
-// in Stop and Close. Open starts the transport's alone. The order at the end is in shutdown.
+// Run starts these and waits for them: the HTTP server on the request side of the transport,
+// which has one per connection and ends by Shutdown; and, ending with a context, replication's
+// Monitor, with one per member, its Syncer, Collector, Mender and Memory, the one that settles
+// relics, and the one that leaves the cluster, which wait for something to do. Membership and
+// transport have their own and end them in Stop and Close. Open starts the transport's alone.
+// The order at the end is in shutdown; the Memory is saved after all that tell it something.
+//
+// # Beginning anew
+//
+// Serve is Run, and once more after the data of the node turned out not to count any more: it
+// went back in time, or the node was removed from its cluster. The data is then set aside as the
+// last step of the shutdown, and the node opens the same directory and port again. What was set
+// aside is a relic; it is settled once the node is synced again, when what the node has seen
+// tells which records of the relic nobody else has.
+//
+// # Leaving
+//
+// A node that leaves refuses writes first, so that what it has stands still; then waits until
+// every live member has seen all of it; then is removed by agreement; and then Run ends. Until
+// the agreement nothing has happened that a restart does not undo.
 //
 // # HTTP
 //

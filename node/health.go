@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/protocol7/snakes/membership"
 )
 
 // index is for people who look around with curl.
@@ -20,6 +22,8 @@ GET    /-/healthy                         200 while this node serves
 GET    /-/ready                           200 while this node can do its work, else why not
 GET    /-/digest                          the same on all nodes that have the same keys
 GET    /-/inspect/KEY                     what each node has for the key
+POST   /-/leave                           have this node leave the cluster for good, and end
+POST   /-/repair?accept-loss=1            have this node go on without what nobody alive has
 
 A KEY is 1 to 255 ASCII letters and digits.
 `
@@ -70,12 +74,18 @@ type check struct {
 func (a *api) checks() []check {
 	s := a.Cluster.Snapshot()
 	self, _ := s.Member(a.Self)
-	joined, synced := error(nil), error(nil)
+	joined, synced, staying := error(nil), error(nil), error(nil)
 	if !s.Joined() {
 		joined = errors.New("no member of the cluster was reached yet")
 	}
 	if !self.Synced || !self.Counted {
 		synced = errors.New("this node catches up with the others")
+		if p := a.Syncer.Progress(); p.Offered > 0 {
+			synced = fmt.Errorf("%w, and has fetched %d of %d keys", synced, p.Pulled, p.Offered)
+		}
+	}
+	if self.State == membership.Draining {
+		staying = errors.New("this node is about to stop or to leave")
 	}
 	return []check{
 		{"joined", joined},
@@ -83,6 +93,7 @@ func (a *api) checks() []check {
 		{"disk writable", public(a.Store.Writable())},
 		{"default write level reachable", public(a.Coordinator.Writable())},
 		{"clock", a.Monitor.Skew()},
+		{"staying", staying},
 	}
 }
 

@@ -15,13 +15,14 @@ import (
 
 // membersAnswer is the body of GET /-/members.
 type membersAnswer struct {
-	Cluster  string         `json:"cluster"`
-	Self     string         `json:"self"`
-	Known    int            `json:"known"`
-	Alive    int            `json:"alive"`
-	Quorum   int            `json:"quorum"`
-	Writable bool           `json:"writable"`
-	Members  []memberAnswer `json:"members"`
+	Cluster    string         `json:"cluster"`
+	Self       string         `json:"self"`
+	Known      int            `json:"known"`
+	Alive      int            `json:"alive"`
+	Quorum     int            `json:"quorum"`
+	Writable   bool           `json:"writable"`
+	Tombstones int            `json:"tombstones"`
+	Members    []memberAnswer `json:"members"`
 }
 
 type memberAnswer struct {
@@ -36,9 +37,17 @@ type memberAnswer struct {
 	Keys      uint64           `json:"keys"`
 	Behind    uint64           `json:"behind"`
 	Synced    bool             `json:"synced"`
+	Blocks    uint64           `json:"blocks"`
+	Progress  *progressAnswer  `json:"progress,omitempty"`
 
 	itself   bool // it is the node that answers
 	answered bool // it answered an exchange, so that the numbers mean something
+}
+
+// progressAnswer is how far a node that is not synced has got with the pull under way, in keys.
+type progressAnswer struct {
+	Pulled  uint64 `json:"pulled"`
+	Offered uint64 `json:"offered"`
 }
 
 func (a *api) members(w *response, r *http.Request) error {
@@ -61,13 +70,16 @@ func (a *api) describeMembers() membersAnswer {
 	s := a.Cluster.Snapshot()
 	answer := membersAnswer{
 		Cluster: s.Cluster, Self: a.Name, Known: s.Known(), Quorum: s.Known()/2 + 1,
-		Writable: a.Coordinator.Writable() == nil, Members: []memberAnswer{},
+		Writable: a.Coordinator.Writable() == nil, Tombstones: a.Store.TombstoneCount(), Members: []memberAnswer{},
 	}
+	blocked := a.Collector.Stats().Blocked
 	for _, m := range s.Members {
 		if m.Live && (m.Counted || !s.Joined() && m.ID == s.Self) {
 			answer.Alive++
 		}
-		answer.Members = append(answer.Members, a.describeMember(m, m.ID == s.Self))
+		member := a.describeMember(m, m.ID == s.Self)
+		member.Blocks = blocked[m.ID]
+		answer.Members = append(answer.Members, member)
 	}
 	slices.SortFunc(answer.Members, func(x, y memberAnswer) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
@@ -87,13 +99,31 @@ func (a *api) describeMember(m membership.Member, itself bool) memberAnswer {
 	}
 	if itself {
 		answer.Keys = uint64(a.Store.Len())
+		p := a.Syncer.Progress()
+		answer.progress(p.Pulled, p.Offered)
 		return answer
 	}
 	if status, known := a.Monitor.Peer(m.ID); known {
 		answer.RTT, answer.ClockSkew = milliseconds(status.RTT), milliseconds(status.Skew)
 		answer.Keys, answer.Behind, answer.answered = status.Keys, status.Behind, true
+		answer.progress(status.Pulled, status.Offered)
 	}
 	return answer
+}
+
+// progress enters how far the member has got, unless it has everything.
+func (m *memberAnswer) progress(pulled, offered uint64) {
+	if !m.Synced {
+		m.Progress = &progressAnswer{pulled, offered}
+	}
+}
+
+// condition is the state for people, with how far the member has got.
+func (m *memberAnswer) condition() string {
+	if m.Progress != nil && m.Progress.Offered > 0 {
+		return fmt.Sprintf("%s(%d/%d)", m.State, m.Progress.Pulled, m.Progress.Offered)
+	}
+	return string(m.State)
 }
 
 // milliseconds returns d in milliseconds, to the microsecond.
@@ -113,7 +143,7 @@ func (m membersAnswer) table() []byte {
 	row := func(cells ...any) {
 		fmt.Fprintln(t, strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(cells)), cells...), "\t"))
 	}
-	row("NAME", "ADDRESS", "STATE", "SINCE", "RTT", "SKEW", "KEYS", "BEHIND", "VERSION", "ID")
+	row("NAME", "ADDRESS", "STATE", "SINCE", "RTT", "SKEW", "KEYS", "BEHIND", "BLOCKS", "VERSION", "ID")
 	for _, member := range m.Members {
 		rtt, skew, keys, behind := any("-"), any("-"), any("-"), any("-")
 		if member.answered {
@@ -124,7 +154,8 @@ func (m membersAnswer) table() []byte {
 		if member.itself {
 			name, keys = name+"*", member.Keys
 		}
-		row(name, member.Address, member.State, member.Since.Format(time.RFC3339), rtt, skew, keys, behind, member.Version, member.ID)
+		row(name, member.Address, member.condition(), member.Since.Format(time.RFC3339), rtt, skew, keys, behind, member.Blocks,
+			member.Version, member.ID)
 	}
 	_ = t.Flush() // a buffer takes everything
 	return b.Bytes()

@@ -39,10 +39,22 @@ type Node struct {
 	coordinator *replication.Coordinator
 	monitor     *replication.Monitor
 	syncer      *replication.Syncer
+	collector   *replication.Collector
+	mender      *replication.Mender
 	server      *http.Server
 
 	// goneBack gets the reason if this node's data turns out to be an old copy.
 	goneBack chan error
+	// leaves is closed when this node is to leave its cluster, and leaving is true from then on.
+	leaves  chan struct{}
+	leaving atomic.Bool
+
+	// serves: the data is set aside if it does not count any more, see Serve. aside says how, once
+	// it is known that it does not; anew is true when that is done.
+	serves bool
+	aside  *disk.Aside
+	anew   atomic.Bool
+	port   int // that it listens on
 }
 
 // Open opens the data directory and the port and puts the parts of a node together. It talks
@@ -52,13 +64,21 @@ func Open(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.withDefaults(), origin: newOrigin(), goneBack: make(chan error, 1)}
-	n.logger = n.cfg.Logger
+	n := newNode(cfg)
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.close())
 	}
 	n.banner()
 	return n, nil
+}
+
+// newNode returns what open fills. cfg is valid.
+func newNode(cfg Config) *Node {
+	cfg = cfg.withDefaults()
+	return &Node{
+		cfg: cfg, logger: cfg.Logger, origin: newOrigin(), port: cfg.Port,
+		goneBack: make(chan error, 1), leaves: make(chan struct{}),
+	}
 }
 
 // newOrigin draws the number that tells this process from all others. It is not 0.
@@ -85,6 +105,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	bound := n.transport.Addr()
+	n.port = int(bound.Port())
 	n.name = n.cfg.nodeName(bound.Port())
 	if n.address, err = n.cfg.advertised(context.Background(), bound, n.transport.FinalAdvertiseAddr); err != nil {
 		return fmt.Errorf("advertise: %w", err)
@@ -143,9 +164,20 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if err != nil {
 		return err
 	}
+	n.mender, err = replication.NewMender(replication.MenderConfig{Replica: replica, Members: members, Peers: n.peers, Logger: n.logger})
+	if err != nil {
+		return err
+	}
 	n.monitor, err = replication.NewMonitor(replication.MonitorConfig{
 		Replica: replica, Members: members, Peers: n.peers, Memory: n.memory, Logger: n.logger,
-		Heard: n.syncer.Heard, GoneBack: func(reason error) { n.goneBack <- reason },
+		Heard: n.syncer.Heard, Compared: n.mender.Compared, GoneBack: func(reason error) { n.goneBack <- reason },
+	})
+	if err != nil {
+		return err
+	}
+	n.collector, err = replication.NewCollector(replication.CollectorConfig{
+		Replica: replica, Members: members, Memory: n.memory, Synced: n.syncer.Synced,
+		MinAge: n.cfg.TombstoneAge, Logger: n.logger,
 	})
 	if err != nil {
 		return err
@@ -158,6 +190,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	n.server = newServer(newAPI(apiConfig{
 		Self: n.id, Name: n.name, MaxValue: n.cfg.MaxValue,
 		Coordinator: n.coordinator, Cluster: n.membership, Monitor: n.monitor, Store: n.store,
+		Syncer: n.syncer, Collector: n.collector, Operations: n,
 		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Log: log,
 	}), log)
 	return nil
@@ -170,34 +203,56 @@ func (n *Node) Address() string { return n.address }
 func (n *Node) Name() string { return n.name }
 
 // Run serves until ctx ends, then ends in good order within Config.DrainTimeout, see shutdown,
-// and returns nil. It returns an error if the node must not or cannot go on: it was removed from
-// the cluster, another live process has its id, or its port is gone. In any case it has given
+// and returns nil; so it does once it has left the cluster, as it was told over HTTP. It returns
+// an error if the node must not or cannot go on: it was removed from the cluster, its data is an
+// old copy, another live process has its id, or its port is gone. In any case it has given
 // back directory and port when it returns, unless a disk that hangs keeps it from doing so in
 // time; the process should end then.
 func (n *Node) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(context.Background())
-	var running sync.WaitGroup
+	remembering, forget := context.WithCancel(context.Background()) // ends after all that has something to remember
+	var running, memory sync.WaitGroup
 	served := make(chan error, 1)
 	err := n.membership.Start()
 	if err == nil {
-		running.Go(func() { n.memory.Run(background) })
+		memory.Go(func() { n.memory.Run(remembering) })
 		running.Go(func() { n.monitor.Run(background) })
 		running.Go(func() { n.syncer.Run(background) })
+		running.Go(func() { n.collector.Run(background) })
+		running.Go(func() { n.mender.Run(background) })
+		running.Go(func() { n.settleRelics(background) })
+		running.Go(func() { n.depart(background) })
 		running.Go(func() { served <- n.server.Serve(n.transport.Requests()) })
-		select {
-		case <-ctx.Done():
-		case err = <-n.membership.Fatal():
-			if errors.Is(err, membership.ErrRemoved) {
-				err = removedError(n.cfg.Data)
-			}
-		case err = <-n.goneBack:
-		case err = <-served:
-		}
+		err = n.serve(ctx, served)
 	}
+	n.end(err)
 	return errors.Join(err, n.take(n.shutdown(time.Now(), n.cfg.DrainTimeout, func() {
 		stop()
 		running.Wait()
+		forget()
+		memory.Wait()
 	})))
+}
+
+// serve returns when this node is to end, and why if that is an error.
+func (n *Node) serve(ctx context.Context, served <-chan error) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-n.membership.Fatal():
+		switch removed := errors.Is(err, membership.ErrRemoved); {
+		case removed && n.leaving.Load():
+			n.logger.Info("this node has left the cluster")
+			return nil
+		case removed:
+			return removedError(n.cfg.Data)
+		}
+		return err
+	case err := <-n.goneBack:
+		return err
+	case err := <-served:
+		return err
+	}
 }
 
 // close gives back what open took, as far as it got.
@@ -210,7 +265,7 @@ func (n *Node) close() error {
 		errs = append(errs, n.transport.Close())
 	}
 	if n.store != nil {
-		errs = append(errs, n.store.Close())
+		errs = append(errs, n.closeStore())
 	}
 	return errors.Join(errs...)
 }
@@ -236,7 +291,11 @@ func (n *Node) banner() {
 	}
 	joining, try := "", fmt.Sprintf("http://%s/foo", n.address)
 	if !n.membership.Snapshot().Joined() {
-		joining = fmt.Sprintf("  joining    %s; until then only ?w=1 and ?r=1 are served\n", strings.Join(n.cfg.Join, ","))
+		whom := "the members that it knew"
+		if len(n.cfg.Join) > 0 {
+			whom = strings.Join(n.cfg.Join, ",")
+		}
+		joining = fmt.Sprintf("  joining    %s; until then only ?w=1 and ?r=1 are served\n", whom)
 		try = fmt.Sprintf(`"http://%s/foo?w=1"`, n.address)
 	}
 	fmt.Fprintf(n.cfg.Output, `snakes %s: node %s of cluster %s

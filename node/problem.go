@@ -74,6 +74,11 @@ var kinds = []kind{
 		"No member has this name or id. GET /-/members lists them."),
 	row(membership.ErrMemberAlive, "member-alive", 409, "conflict", "Member is alive",
 		"Only a member that is not alive can be forgotten. Stop it first."),
+	row(membership.ErrLastMember, "last-member", 409, "conflict", "Last member",
+		"This is the only member, so that there is nobody to leave the data to. Stop the node; a new cluster begins with an empty data directory."),
+	row(membership.ErrNotMember, "not-member", 409, "conflict", "Not a member yet",
+		"This node is still catching up and does not count yet, so that it has nothing to leave. Stop it, and then forget it: DELETE /-/members/NAME at a member."),
+	row(errSynced, "synced", 409, "conflict", "Node is synced", "This node has all that it should have; there is nothing to repair."),
 	row(membership.ErrMinority, "minority", 409, "conflict", "No majority of members",
 		"A majority of the members must accept this change, and fewer are live; nothing was changed. "+
 			"Repeat it when more members are alive, or with ?force=1 if they never will be."),

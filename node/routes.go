@@ -37,6 +37,8 @@ func (a *api) routes() *mux.Router {
 	route("/-/ready", a.ready, GET, HEAD)
 	route("/-/digest", a.digest, GET, HEAD)
 	route("/-/inspect/{key}", a.inspect, GET, HEAD)
+	route("/-/leave", a.leave, POST)
+	route("/-/repair", a.repair, POST)
 
 	route(peerPath+"write", a.member(a.peerWrite), POST)
 	route(peerPath+"lookup", a.member(a.peerLookup), POST)

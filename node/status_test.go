@@ -16,7 +16,11 @@ import (
 	"github.com/protocol7/snakes/replication/version"
 )
 
-// threeMembers is a cluster in which B has answered exchanges and C has not, with a learner.
+// idZoe is a learner.
+const idZoe = "00000000000000000000000000000001"
+
+// threeMembers is a cluster in which B has answered exchanges and C has not, with a learner. A has tombstones, which
+// wait for C.
 func threeMembers() (apiConfig, *fakeCoordinator) {
 	config, coordinator := fakes()
 	since := time.Date(2026, 11, 22, 13, 0, 0, 5e8, time.FixedZone("", 3600))
@@ -29,31 +33,33 @@ func threeMembers() (apiConfig, *fakeCoordinator) {
 	config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
 		Cluster: "snakes", ClusterID: "c1", Self: idA, Rosters: [][]string{{idA, idB, idC}},
 		Members: []membership.Member{
-			member("00000000000000000000000000000001", "zoe", "127.0.0.1:9003", membership.Syncing, false, true),
+			member(idZoe, "zoe", "127.0.0.1:9003", membership.Syncing, false, true),
 			member(idA, "node-a", "127.0.0.1:9000", membership.Alive, true, true),
 			member(idB, "node-b", "127.0.0.1:9001", membership.Suspect, true, true),
 			member(idC, "node-c", "127.0.0.1:9002", membership.Failed, true, false),
 		},
 	}
 	config.Monitor.(*fakeMonitor).peers = map[string]replication.PeerStatus{
-		idB: {RTT: 312345 * time.Nanosecond, Skew: -1500 * time.Microsecond, Keys: 16, Behind: 2},
+		idB:   {RTT: 312345 * time.Nanosecond, Skew: -1500 * time.Microsecond, Keys: 16, Behind: 2},
+		idZoe: {RTT: 100 * time.Microsecond, Keys: 3, Pulled: 3, Offered: 17},
 	}
-	config.Store.(*fakeStore).keys = 1
+	config.Store.(*fakeStore).keys, config.Store.(*fakeStore).tombstones = 1, 7
+	config.Collector = fakeCollector{idC: 7}
 	return config, coordinator
 }
 
 func TestMembersAreListedInJSON(t *testing.T) {
 	config, coordinator := threeMembers()
 	n := start(t, config)
-	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"members":[` +
+	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"tombstones":7,"members":[` +
 		`{"id":"0000000000000000000000000000000a","name":"node-a","address":"127.0.0.1:9000","state":"alive","version":"1.0.0",` +
-		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":1,"behind":0,"synced":true},` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":1,"behind":0,"synced":true,"blocks":0},` +
 		`{"id":"0000000000000000000000000000000b","name":"node-b","address":"127.0.0.1:9001","state":"suspect","version":"1.0.0",` +
-		`"since":"2026-11-22T12:00:00Z","rtt_ms":0.312,"clock_skew_ms":-1.5,"keys":16,"behind":2,"synced":true},` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0.312,"clock_skew_ms":-1.5,"keys":16,"behind":2,"synced":true,"blocks":0},` +
 		`{"id":"0000000000000000000000000000000c","name":"node-c","address":"127.0.0.1:9002","state":"failed","version":"1.0.0",` +
-		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":0,"behind":0,"synced":true},` +
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":0,"behind":0,"synced":true,"blocks":7},` +
 		`{"id":"00000000000000000000000000000001","name":"zoe","address":"127.0.0.1:9003","state":"syncing","version":"1.0.0",` +
-		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":0,"behind":0,"synced":false}]}` + "\n"
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0.1,"clock_skew_ms":0,"keys":3,"behind":0,"synced":false,"blocks":0,"progress":{"pulled":3,"offered":17}}]}` + "\n"
 	a := n.ask("GET", "/-/members", "")
 	if a.StatusCode != 200 || a.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d with %s, want 200 with application/json", a.StatusCode, a.Header.Get("Content-Type"))
@@ -91,11 +97,11 @@ func TestMembersAreListedAsATable(t *testing.T) {
 	a := n.ask("GET", "/-/members?format=text", "")
 	want := strings.Join([]string{
 		"cluster snakes: 3 known, 2 alive, quorum 2, writable",
-		"NAME     ADDRESS         STATE    SINCE                 RTT    SKEW    KEYS  BEHIND  VERSION  ID",
-		"node-a*  127.0.0.1:9000  alive    2026-11-22T12:00:00Z  -      -       1     -       1.0.0    0000000000000000000000000000000a",
-		"node-b   127.0.0.1:9001  suspect  2026-11-22T12:00:00Z  0.3ms  -1.5ms  16    2       1.0.0    0000000000000000000000000000000b",
-		"node-c   127.0.0.1:9002  failed   2026-11-22T12:00:00Z  -      -       -     -       1.0.0    0000000000000000000000000000000c",
-		"zoe      127.0.0.1:9003  syncing  2026-11-22T12:00:00Z  -      -       -     -       1.0.0    00000000000000000000000000000001",
+		"NAME     ADDRESS         STATE          SINCE                 RTT    SKEW    KEYS  BEHIND  BLOCKS  VERSION  ID",
+		"node-a*  127.0.0.1:9000  alive          2026-11-22T12:00:00Z  -      -       1     -       0       1.0.0    0000000000000000000000000000000a",
+		"node-b   127.0.0.1:9001  suspect        2026-11-22T12:00:00Z  0.3ms  -1.5ms  16    2       0       1.0.0    0000000000000000000000000000000b",
+		"node-c   127.0.0.1:9002  failed         2026-11-22T12:00:00Z  -      -       -     -       7       1.0.0    0000000000000000000000000000000c",
+		"zoe      127.0.0.1:9003  syncing(3/17)  2026-11-22T12:00:00Z  0.1ms  0.0ms   3     0       0       1.0.0    00000000000000000000000000000001",
 		"",
 	}, "\n")
 	if diff := cmp.Diff(want, a.text); diff != "" {
@@ -103,6 +109,26 @@ func TestMembersAreListedAsATable(t *testing.T) {
 	}
 	if got, want := a.Header.Get("Content-Type"), "text/plain; charset=utf-8"; got != want {
 		t.Errorf("content type: got %q, want %q", got, want)
+	}
+}
+
+func TestAMemberThatHasNotEverythingSaysHowFarItIs(t *testing.T) {
+	config, _ := fakes()
+	config.Cluster.(*fakeCluster).snapshot.Members[0].Synced = false
+	for _, row := range []struct {
+		offered                uint64
+		cell, json, ready, not string
+	}{
+		{0, " syncing ", `"progress":{"pulled":0,"offered":0}`, "[-] synced: this node catches up with the others\n", "fetched"},
+		{9, " syncing(2/9) ", `"progress":{"pulled":2,"offered":9}`, "and has fetched 2 of 9 keys\n", " syncing "},
+	} {
+		config.Syncer = fakeSyncer{From: idB, Pulled: min(2, row.offered), Offered: row.offered}
+		n := start(t, config)
+		for path, want := range map[string]string{"members?format=text": row.cell, "members": row.json, "ready": row.ready} {
+			if a := n.ask("GET", "/-/"+path, ""); !strings.Contains(a.text, want) || strings.Contains(a.text, row.not) {
+				t.Errorf("%s: got %s, want %q and not %q", path, a.text, want, row.not)
+			}
+		}
 	}
 }
 
@@ -176,6 +202,12 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 				return &replication.QuorumError{Need: 2, Alive: 1, Known: 3, Written: replication.WrittenNo}
 			}
 		}, []string{"[-] default write level reachable: "}},
+		{"draining", func(config *apiConfig, _ *fakeCoordinator) {
+			config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
+				Self: idA, Rosters: [][]string{{idA}},
+				Members: []membership.Member{{ID: idA, Live: true, Synced: true, Counted: true, State: membership.Draining}},
+			}
+		}, []string{"[-] staying: "}},
 		{"clock", func(config *apiConfig, _ *fakeCoordinator) {
 			config.Monitor.(*fakeMonitor).skew = errors.New("wall clock is 3s behind")
 		}, []string{"[-] clock: wall clock is 3s behind"}},
@@ -201,8 +233,8 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 			if !slices.EqualFunc(missing, row.lines, strings.HasPrefix) {
 				t.Errorf("got %q, want lines that begin with %q", missing, row.lines)
 			}
-			if got := strings.Count(a.text, "\n"); got != 5 {
-				t.Errorf("got %d lines, want one for each of 5 conditions: %s", got, a.text)
+			if got := strings.Count(a.text, "\n"); got != 6 {
+				t.Errorf("got %d lines, want one for each of 6 conditions: %s", got, a.text)
 			}
 			if strings.Contains(a.text, "secret") {
 				t.Errorf("the answer tells a path: %s", a.text)
@@ -241,6 +273,7 @@ func TestOnlyWhatIsRoutedIsAllowedUnderDash(t *testing.T) {
 	for path, want := range map[string]string{
 		"/": "GET, HEAD", "/-/": "GET, HEAD", "/-/members": "GET, HEAD", "/-/members/x": "DELETE", "/-/healthy": "GET, HEAD",
 		"/-/ready": "GET, HEAD", "/-/digest": "GET, HEAD", "/-/inspect/x": "GET, HEAD", "/-/peer/write": "POST",
+		"/-/leave": "POST", "/-/repair": "POST",
 	} {
 		a := n.ask("PATCH", path, "")
 		if got := a.Header.Get("Allow"); a.StatusCode != 405 || a.code(t) != "method-not-allowed" || got != want {

@@ -81,28 +81,3 @@ func TestFourthNodeHasEverythingBeforeItCounts(t *testing.T) {
 	must(t, fourth.Get("key7?r=1").Expect(404))
 	c.AwaitConverged(15 * time.Second)
 }
-
-func TestBothSidesOfASplitEndWithTheSameWinners(t *testing.T) {
-	t.Parallel()
-	c := cluster.New(t, cluster.Options{Nodes: 3, Network: cluster.Namespaces})
-	c.Start()
-	lone := c.Node(0)
-	c.Cut([]int{0}, []int{1, 2})
-	for i := range 50 {
-		must(t, lone.Put(fmt.Sprintf("both%d?w=1", i), "lone").Expect(201))
-		must(t, lone.Put(fmt.Sprintf("lone%d?w=1", i), "lone").Expect(201))
-	}
-	c.AwaitState(15*time.Second, "failed", lone, c.Node(1), c.Node(2))
-	for i := range 50 {
-		must(t, c.Node(1).Put(fmt.Sprintf("both%d", i), "majority").Expect(201))
-	}
-	c.Heal()
-	healed := time.Now()
-	c.AwaitMembers(45 * time.Second)
-	c.AwaitConverged(30 * time.Second)
-	t.Logf("rejoined and digests equal %v after the end of the split, goal 15s", time.Since(healed).Round(time.Millisecond))
-	for _, n := range c.Nodes() {
-		must(t, n.Get("both7?r=1").Expect(200, "majority")) // the later one
-		must(t, n.Get("lone7?r=1").Expect(200, "lone"))
-	}
-}

@@ -1,18 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
-	"os"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
 	"github.com/protocol7/snakes/node/client"
@@ -44,7 +38,7 @@ type bench struct {
 	fresh       bool
 	rate        float64
 	prefix      string
-	keep, yes   bool
+	keep        bool
 
 	end uint64 // beyond the number of the last key that may be stored; 0: none is
 }
@@ -72,8 +66,6 @@ due at fixed times, and their latencies count from then.`,
   snakes bench --server http://a:9000,http://b:9000,http://c:9000 --rate 1000 --yes -o json`,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// The flag is one of all commands; its value is known by now.
-			b.yes, _ = cmd.Flags().GetBool("yes")
 			b.size = int(min(int64(size), math.MaxInt32))
 			if err := b.check(cmd); err != nil {
 				return err
@@ -159,9 +151,6 @@ func (b *bench) run(ctx context.Context) error {
 
 // confirm returns nil if whoever runs the command wants it.
 func (b *bench) confirm(ctx context.Context, m client.Members) error {
-	if b.yes {
-		return nil
-	}
 	pace := "as busy as it can be"
 	if b.rate > 0 {
 		pace = fmt.Sprintf("at %v requests a second", b.rate)
@@ -172,22 +161,7 @@ func (b *bench) confirm(ctx context.Context, m client.Members) error {
 	}
 	what := fmt.Sprintf("bench keeps cluster %s (%d known, %d alive) %s for %v\nand %s keys that begin with %s.", m.Cluster, m.Known, m.Alive, pace,
 		b.duration*time.Duration(len(b.workloads)), does, load.KeyName(b.prefix, 0)[:len(b.prefix)+1])
-	if !isTerminal(b.stdin) {
-		return &usageError{what, "Say --yes if that is meant."}
-	}
-	fmt.Fprintf(b.stderr, "%s\nGo on? [y/N] ", what)
-	answer, err := readLine(ctx, b.stdin)
-	if err != nil {
-		return err
-	}
-	if !isYes(answer) {
-		return errors.New("nothing was done")
-	}
-	return nil
-}
-
-func isYes(answer string) bool {
-	return slices.Contains([]string{"y", "yes"}, strings.ToLower(strings.TrimSpace(answer)))
+	return b.remote.confirm(ctx, what)
 }
 
 // config is a load with all that the workloads have in common.
@@ -300,33 +274,4 @@ func (b *bench) clean(ctx context.Context, limit time.Duration) error {
 		return fmt.Errorf("not all keys that begin with %s were deleted: %w", b.prefix, err)
 	}
 	return nil
-}
-
-// isTerminal reports whether a stream is one that a person looks at.
-func isTerminal(stream any) bool {
-	file, ok := stream.(*os.File)
-	return ok && isatty.IsTerminal(file.Fd())
-}
-
-// readLine reads one line. A read that ctx interrupts goes on in the background until the process ends: nothing else ends
-// it.
-func readLine(ctx context.Context, in io.Reader) (string, error) {
-	type result struct {
-		line string
-		err  error
-	}
-	done := make(chan result, 1)
-	go func() {
-		line, err := bufio.NewReader(in).ReadString('\n')
-		done <- result{line, err}
-	}()
-	select {
-	case <-ctx.Done():
-		return "", errInterrupted
-	case r := <-done:
-		if r.err != nil && !errors.Is(r.err, io.EOF) {
-			return "", fmt.Errorf("read the answer: %w", r.err)
-		}
-		return r.line, nil
-	}
 }

@@ -7,6 +7,8 @@
 //	snakes delete KEY [-w LEVEL]                        delete the value, if there is one
 //	snakes members                                      who is in the cluster
 //	snakes inspect KEY                                  what each member has for the key
+//	snakes leave                                        have a node leave the cluster for good, and wait until it has
+//	snakes repair --accept-loss                         have a node go on without what nobody alive has
 //	snakes bench                                        how fast a cluster stores and returns values
 //	snakes version | --version                          the release and what it was built from
 //
@@ -29,6 +31,10 @@
 // Data goes to standard output and words to standard error. With -o json the data are the API's answer as it came, and
 // so is the error answer on standard error. put and delete say nothing if all members took part, and otherwise who did
 // not.
+//
+// leave and repair are about one node, so that they take one server and never go to the next. leave goes on asking the
+// node and the other members until nobody counts the node any more; --timeout bounds each answer, not that wait. repair
+// asks for a yes, and without a terminal it needs --yes.
 //
 // # Signals and exit codes
 //

@@ -38,6 +38,7 @@ func (p program) run(ctx context.Context) int {
 	remote.addFlags(root.PersistentFlags())
 	root.AddCommand(
 		remote.get(), remote.put(), remote.delete(), remote.members(), remote.inspect(), remote.bench(),
+		remote.leave(), remote.repair(),
 		newDemo(p).command(), version,
 	)
 	versionFlag(root, version)

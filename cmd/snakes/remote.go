@@ -20,6 +20,7 @@ type remote struct {
 	servers []string
 	output  choice
 	timeout time.Duration
+	yes     bool
 }
 
 func newRemote(p program) *remote {
@@ -31,7 +32,7 @@ func (r *remote) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&r.servers, "server", nil, "`URL[,URL]` of nodes, the next one if one does not answer (default $SNAKES_SERVER or "+client.DefaultServer+")")
 	f.VarP(&r.output, "output", "o", "how to print; json is the API's answer as it came")
 	f.DurationVar(&r.timeout, "timeout", 5*time.Second, "how long to wait for an answer, as `TIME`; 0 waits for ever")
-	f.Bool("yes", false, "answer all questions with yes")
+	f.BoolVar(&r.yes, "yes", false, "answer all questions with yes")
 }
 
 // noClientFlags refuses flags that mean nothing to cmd; those named in but do mean something.
@@ -53,11 +54,17 @@ func (r *remote) addresses() (servers []string, source string) {
 	return split(r.servers), "--server"
 }
 
-// ask calls f with a client that has the time of --timeout.
+// ask calls f with a client of the servers that were named, which has the time of --timeout.
 func (r *remote) ask(ctx context.Context, f func(context.Context, *client.Client) error) error {
-	servers, source := r.addresses()
+	servers, _ := r.addresses()
+	return r.askAt(ctx, servers, f)
+}
+
+// askAt is ask with other servers.
+func (r *remote) askAt(ctx context.Context, servers []string, f func(context.Context, *client.Client) error) error {
 	c, err := client.New(client.Config{Servers: servers})
 	if err != nil {
+		_, source := r.addresses()
 		return &usageError{fmt.Sprintf("%s: %v", source, err), ""}
 	}
 	defer c.Close()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -61,6 +60,8 @@ takes every request, and one seed address is enough to join the others.`,
 	f.Var(&s.maxValue, "max-value", "largest value that clients may put")
 	f.Var(&s.syncLimit, "sync-limit", "how much to fetch in a second of what was missed; 0 for no limit")
 	f.DurationVar(&s.cfg.DrainTimeout, "drain-timeout", node.DefaultDrainTimeout, "how long SIGTERM waits for requests under way, as `TIME` like 500ms or 10s")
+	f.DurationVar(&s.cfg.TombstoneAge, "tombstone-age", node.DefaultTombstoneAge, "how long to keep the mark of a delete that every node has")
+	_ = f.MarkHidden("tombstone-age") // it is there; nobody but tests should need another one
 	f.Var(&s.logLevel, "log-level", "how much to log")
 	f.Var(&s.logFormat, "log-format", "how to log")
 	cmd.Flags().AddFlagSet(f)
@@ -105,7 +106,7 @@ func (s *server) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	err = runNode(cmd.Context(), cfg)
+	err = node.Serve(cmd.Context(), cfg)
 	if e, ok := errors.AsType[*node.UsageError](err); ok && len(used) > 0 {
 		return &usageError{e.Error(), "Some of it may come from the environment: " + strings.Join(used, ", ")}
 	}
@@ -139,14 +140,6 @@ func (s *server) config() (node.Config, []string, error) {
 		cfg.Logger.Warn("environment variable of a kubernetes service ignored", "variable", "SNAKES_PORT", "value", kubernetes)
 	}
 	return cfg, used, nil
-}
-
-func runNode(ctx context.Context, cfg node.Config) error {
-	n, err := node.Open(cfg)
-	if err != nil {
-		return err
-	}
-	return n.Run(ctx)
 }
 
 func newLogger(p program, level, format string) hclog.Logger {

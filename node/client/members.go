@@ -19,6 +19,8 @@ type Members struct {
 	Quorum int `json:"quorum"`
 	// Writable tells whether a put at the default level would pass now.
 	Writable bool `json:"writable"`
+	// Tombstones is how many deleted keys the node that answers still keeps a mark of.
+	Tombstones uint64 `json:"tombstones"`
 	// Members are sorted by name. Those that join or sync are listed and are not among Known.
 	Members []Member `json:"members"`
 }
@@ -43,6 +45,16 @@ type Member struct {
 	Behind uint64 `json:"behind"`
 	// Synced tells whether its answers count for reads.
 	Synced bool `json:"synced"`
+	// Blocks is for how many tombstones the node that answers waits until it has heard that this one knows of them.
+	Blocks uint64 `json:"blocks"`
+	// Progress is how far one that catches up has got, nil for others.
+	Progress *Progress `json:"progress"`
+}
+
+// Progress is how many of the Offered keys a node that catches up has fetched.
+type Progress struct {
+	Pulled  uint64 `json:"pulled"`
+	Offered uint64 `json:"offered"`
 }
 
 // Inspection is what every member has for one key.

@@ -284,7 +284,8 @@ func (c *Cluster) Throughout(d time.Duration, what string, condition func() erro
 	}
 }
 
-// AwaitMembers waits until each of the nodes sees exactly these nodes as members: known and alive, at their addresses.
+// AwaitMembers waits until each of the nodes sees exactly these nodes as members: known, alive and synced, at their
+// addresses.
 // No nodes means all that run.
 func (c *Cluster) AwaitMembers(d time.Duration, nodes ...*Node) {
 	c.t.Helper()
@@ -294,8 +295,8 @@ func (c *Cluster) AwaitMembers(d time.Duration, nodes ...*Node) {
 	c.Await(d, fmt.Sprintf("%d members, all alive", len(nodes)), func() error { return CheckMembers(nodes...) })
 }
 
-// CheckMembers returns nil when each of the nodes sees exactly these nodes as members, all alive, and otherwise what
-// each of them sees instead.
+// CheckMembers returns nil when each of the nodes sees exactly these nodes as members, all alive and synced, and
+// otherwise what each of them sees instead.
 func CheckMembers(nodes ...*Node) error {
 	var errs []error
 	for _, observer := range nodes {
@@ -309,8 +310,8 @@ func CheckMembers(nodes ...*Node) error {
 			continue
 		}
 		for _, n := range nodes {
-			if got, ok := m.Find(n); !ok || got.State != "alive" || got.Address != n.Addr() {
-				errs = append(errs, fmt.Errorf("%s sees %s, want %s alive at %s", observer, m, n, n.Addr()))
+			if got, ok := m.Find(n); !ok || got.State != "alive" || !got.Synced || got.Address != n.Addr() {
+				errs = append(errs, fmt.Errorf("%s sees %s, want %s alive and synced at %s", observer, m, n, n.Addr()))
 			}
 		}
 	}

@@ -120,7 +120,7 @@ func (f fake) members(w io.Writer) {
 	m := Members{Self: f.name, Known: len(files)}
 	for _, file := range files {
 		address, _ := os.ReadFile(file)
-		member := Member{Name: strings.TrimSuffix(filepath.Base(file), ".member"), Address: string(address), State: "failed"}
+		member := Member{Name: strings.TrimSuffix(filepath.Base(file), ".member"), Address: string(address), State: "failed", Synced: true}
 		if conn, err := net.DialTimeout("tcp", member.Address, 300*time.Millisecond); err == nil {
 			_ = conn.Close()
 			member.State = "alive"

@@ -1,0 +1,91 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/replication"
+)
+
+const (
+	// leaveStep is how long a node that leaves waits for the others before it says so and tries
+	// again.
+	leaveStep = 10 * time.Second
+	// leavePause is the time between two tries that fail at once.
+	leavePause = time.Second
+)
+
+// Leave implements operations: Run leaves the cluster and ends.
+func (n *Node) Leave() error {
+	if n.leaving.Load() {
+		return nil
+	}
+	s := n.membership.Snapshot()
+	self, _ := s.Member(n.id)
+	live := 0
+	for _, m := range s.Members {
+		if m.Counted && m.Live {
+			live++
+		}
+	}
+	switch majority := replication.Majority(s.Known()); {
+	case !s.Joined():
+		return replication.ErrNotReady
+	case !self.Counted:
+		return membership.ErrNotMember
+	case s.Known() == 1:
+		return membership.ErrLastMember
+	case live < majority:
+		missed := &replication.QuorumError{Op: "leave", Need: majority, Alive: live, Known: s.Known(), Written: replication.WrittenNo}
+		return refuse(missed, "%d of %s must agree that this node leaves, and %s alive. Try again when more are.",
+			majority, count(s.Known(), "member", "members"), count(live, "is", "are"))
+	}
+	if n.leaving.CompareAndSwap(false, true) {
+		close(n.leaves)
+	}
+	return nil
+}
+
+// AcceptLoss implements operations.
+func (n *Node) AcceptLoss() error {
+	switch {
+	case !n.membership.Snapshot().Joined():
+		return replication.ErrNotReady
+	case n.syncer.Synced():
+		return errSynced
+	}
+	n.logger.Warn("loss accepted: what only members have that are not live is given up")
+	n.syncer.AcceptLoss()
+	return nil
+}
+
+// depart waits until this node is to leave, and leaves. It returns once membership has told that
+// it has, or when ctx ends.
+func (n *Node) depart(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-n.leaves:
+	}
+	n.logger.Info("leaving the cluster for good; waiting until the other members have everything")
+	// What is written here from now on might be nowhere else when this node is gone.
+	n.coordinator.Replica().Freeze(fmt.Errorf("%w: it leaves the cluster", replication.ErrClosed))
+	n.membership.SetDraining(true)
+	for err := n.tryToDepart(ctx); err != nil && ctx.Err() == nil; err = n.tryToDepart(ctx) {
+		n.logger.Warn("this node has not left yet; trying again", "error", err, "again_in", leavePause)
+		if !sleep(ctx, leavePause) {
+			return
+		}
+	}
+}
+
+func (n *Node) tryToDepart(ctx context.Context) error {
+	step, cancel := context.WithTimeoutCause(ctx, leaveStep, fmt.Errorf("not done after %v", leaveStep))
+	defer cancel()
+	if err := n.monitor.AllHave(step); err != nil {
+		return fmt.Errorf("wait until the live members have everything: %w", context.Cause(step))
+	}
+	return n.membership.Leave(step)
+}
