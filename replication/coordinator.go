@@ -195,7 +195,9 @@ func (c *Coordinator) give(ctx context.Context, self, id string, records []Recor
 		return Meta{}, err
 	}
 	c.report(id, sent, nil)
-	if err != nil {
+	if errors.Is(err, ErrClosed) { // it leaves, and says so for each write
+		c.cfg.Logger.Debug("replica takes no writes any more", "node", id, "key", records[0].Key, "error", err)
+	} else if err != nil {
 		c.cfg.Logger.Warn("replica refused a write", "node", id, "key", records[0].Key, "error", err)
 	}
 	return held, err

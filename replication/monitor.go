@@ -318,7 +318,7 @@ func (m *Monitor) Checked() bool {
 	view := m.cfg.Members.View()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.goneBack != nil || m.started.IsZero() || len(view.Rosters) == 0 {
+	if m.goneBack != nil || len(view.Rosters) == 0 {
 		return false
 	}
 	if !m.checked {
@@ -344,7 +344,7 @@ func (m *Monitor) comparedWithAll(view *View) bool {
 			return false
 		}
 	}
-	return others == 0 || compared > 0 || time.Since(m.started) >= aloneAfter
+	return others == 0 || compared > 0 || !m.started.IsZero() && time.Since(m.started) >= aloneAfter
 }
 
 // AllHave returns nil once every live member, and one at least, has told that it has seen all

@@ -276,3 +276,18 @@ func TestMonitorConfigReportsAllProblemsAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// A node alone answers its first client, who need not wait for a comparison with nobody.
+func TestNodeAloneNeedsNoComparison(t *testing.T) {
+	for ids, want := range map[string]bool{"a": true, "ab": false} {
+		a := newCluster(t, ids, setup{})["a"]
+		a.members.rosters(ids)
+		m, err := replication.NewMonitor(replication.MonitorConfig{Replica: a.Replica(), Members: a.members, Peers: a.peers, Memory: a.memory})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.Checked(); got != want {
+			t.Errorf("members %s, before anything was compared: checked is %v, want %v", ids, got, want)
+		}
+	}
+}
