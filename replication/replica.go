@@ -28,8 +28,9 @@ type Replica struct {
 	copied   atomic.Pointer[seen.Set]     // what seen returned last
 	progress atomic.Pointer[SyncProgress] // of a node that is not synced; nil for none
 
-	writing sync.RWMutex // held for reading by Write, for writing by Freeze; guards frozen
-	frozen  error
+	writing  sync.WaitGroup // calls of Write under way
+	freezing sync.RWMutex   // guards frozen, and writing against Add after Wait; held for no time
+	frozen   error
 }
 
 // NewReplica returns the replica that keeps its records in store and tells others what memory
@@ -67,15 +68,14 @@ func (r *Replica) seen() *seen.Set {
 // records: see Store.Apply, whose outcomes it returns. It waits for the disk. After Freeze every
 // record fails.
 func (r *Replica) Write(records []Record) []Outcome {
-	r.writing.RLock()
-	defer r.writing.RUnlock()
-	if r.frozen != nil {
+	if err := r.enter(); err != nil {
 		outcomes := make([]Outcome, len(records))
 		for i := range outcomes {
-			outcomes[i].Err = r.frozen
+			outcomes[i].Err = err
 		}
 		return outcomes
 	}
+	defer r.writing.Done()
 	for i := range records {
 		// A timestamp from too far ahead is stored like any other; it just moves no clock.
 		r.clock.Observe(records[i].Version.Timestamp)
@@ -87,9 +87,20 @@ func (r *Replica) Write(records []Record) []Outcome {
 // when those under way have ended. A node that is about to leave for good takes no more writes,
 // so that what it has can be with the others before it goes.
 func (r *Replica) Freeze(err error) {
-	r.writing.Lock()
-	defer r.writing.Unlock()
+	r.freezing.Lock()
 	r.frozen = err
+	r.freezing.Unlock()
+	r.writing.Wait()
+}
+
+// enter lets a Write in, or tells why not. Whoever was let in is done with writing at the end.
+func (r *Replica) enter() error {
+	r.freezing.RLock()
+	defer r.freezing.RUnlock()
+	if r.frozen == nil {
+		r.writing.Add(1)
+	}
+	return r.frozen
 }
 
 // Lookup is Store.Lookup, for reads of other nodes. ErrNotReady: this node is not synced, so that

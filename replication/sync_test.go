@@ -17,12 +17,16 @@ import (
 )
 
 // catchUp starts a node's monitor and syncer, of which with holds what is not the node's own.
-// stop ends them. What the syncer says of the node all nodes know at once.
+// stop ends them. What the syncer says of the node all nodes know at once, after with.SetSynced.
 func (n *node) catchUp(t testing.TB, with replication.SyncConfig) (s *replication.Syncer, stop func()) {
 	t.Helper()
 	replica, _ := n.answers()
 	with.Replica, with.Members, with.Peers, with.Memory = replica, n.members, n.peers, n.memory
+	told := with.SetSynced
 	with.SetSynced = func(synced bool) {
+		if told != nil {
+			told(synced)
+		}
 		for _, other := range n.peers.cluster {
 			other.members.synced(n.id, synced)
 		}

@@ -1,8 +1,12 @@
 package replication
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
+
+	"pgregory.net/rapid"
 )
 
 // A row is a picture: who is in which roster, who is up, and what this node, x, has pulled. In
@@ -13,7 +17,7 @@ func TestNodeIsSyncedOnceItHasPulledFromEnoughOthers(t *testing.T) {
 		members string
 		rosters string // the one in force first; x is this node
 		pulled  string
-		blank   bool
+		blank   bool // it is not marked
 		want    bool
 	}{
 		"not joined":                        {"", "", "", false, false},
@@ -47,27 +51,116 @@ func TestNodeIsSyncedOnceItHasPulledFromEnoughOthers(t *testing.T) {
 		"member to be is live":              {"ABC", "ab abc", "ab", true, false},
 		"promotion of this node is pending": {"ABC", "abc abcx", "abc", true, true},
 		"data, but not yet in the roster":   {"ABC", "abc abcx", "", false, false},
+		"promoted, pulled before alone":     {"ABC", "abcx", "", true, false},
+		"promoted, pulled since":            {"ABC", "abcx", "abc", true, true},
+		"blank like all others":             {"(AB)", "abx", "", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			view := &View{Self: "x"}
-			synced := true
-			for _, c := range row.members {
-				switch c {
-				case '(', ')':
-					synced = c == ')'
-				default:
-					id := strings.ToLower(string(c))
-					view.Members = append(view.Members, Member{ID: id, Live: id != string(c), Synced: synced})
-				}
-			}
-			view.Members = append(view.Members, Member{ID: "x", Live: true})
-			for _, roster := range strings.Fields(row.rosters) {
-				view.Rosters = append(view.Rosters, strings.Split(roster, ""))
-			}
-			got := caughtUp(view, !row.blank, false, func(id string) bool { return strings.Contains(row.pulled, id) })
+			got := caughtUp(viewOf(row.members, row.rosters), !row.blank, false, in(row.pulled))
 			if got != row.want {
 				t.Errorf("got %v, want %v", got, row.want)
 			}
 		})
 	}
+}
+
+// viewOf returns the view that members and rosters are a picture of.
+func viewOf(members, rosters string) *View {
+	view := &View{Self: "x"}
+	synced := true
+	for _, c := range members {
+		switch c {
+		case '(', ')':
+			synced = c == ')'
+		default:
+			id := strings.ToLower(string(c))
+			view.Members = append(view.Members, Member{ID: id, Live: id != string(c), Synced: synced})
+		}
+	}
+	view.Members = append(view.Members, Member{ID: "x", Live: true})
+	for _, roster := range strings.Fields(rosters) {
+		view.Rosters = append(view.Rosters, strings.Split(roster, ""))
+	}
+	return view
+}
+
+func in(ids string) func(id string) bool {
+	return func(id string) bool { return strings.Contains(ids, id) }
+}
+
+func TestAcceptedLossTakesAllLiveSyncedMembersHoweverFew(t *testing.T) {
+	for name, row := range map[string]struct {
+		members, rosters, pulled string
+		want                     bool
+	}{
+		"not joined":                     {"", "", "", false},
+		"others are gone":                {"ab", "abx", "", true},
+		"one is left":                    {"Abcd", "abcdx", "", false},
+		"one is left and pulled":         {"Abcd", "abcdx", "a", true},
+		"one of two is pulled":           {"ABcd", "abcdx", "a", false},
+		"all others are as blank as it":  {"(AB)", "abx", "", true},
+		"learner, the majority is gone":  {"Abc", "abc", "a", true},
+		"a roster to be has one more":    {"AB", "ax abx", "a", false},
+		"who is down was pulled already": {"aB", "abx", "a", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := caughtUp(viewOf(row.members, row.rosters), false, true, in(row.pulled)); got != row.want {
+				t.Errorf("got %v, want %v", got, row.want)
+			}
+		})
+	}
+}
+
+// The second implementation asks what the rule is for: it tries all majorities that may have
+// acknowledged a write, and looks whether each has one of those that were pulled from.
+func TestSyncedNodeHasPulledFromEveryMajority(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		ids := "abcdefx"[7-rapid.IntRange(1, 7).Draw(t, "n"):]
+		var members, pulled string
+		for _, id := range strings.TrimSuffix(ids, "x") {
+			live, synced := rapid.Bool().Draw(t, "live"), rapid.Bool().Draw(t, "synced")
+			if live {
+				id = unicode.ToUpper(id)
+			}
+			if synced {
+				members += string(id)
+			} else {
+				members += "(" + string(id) + ")"
+			}
+			if rapid.Bool().Draw(t, "pulled") {
+				pulled += strings.ToLower(string(id))
+			}
+		}
+		rosters := ids
+		if rapid.Bool().Draw(t, "learner") && len(ids) > 1 {
+			rosters = strings.TrimSuffix(ids, "x")
+		}
+		if rapid.Bool().Draw(t, "another roster") && len(rosters) > 1 {
+			rosters += " " + rosters[1:]
+		}
+		view, has := viewOf(members, rosters), in(pulled)
+		marked := rapid.Bool().Draw(t, "marked")
+		want := true
+		for _, roster := range view.Rosters {
+			for subset := range 1 << len(roster) {
+				size, reached := 0, false
+				for i, id := range roster {
+					if subset&(1<<i) != 0 {
+						size++
+						reached = reached || id != "x" && has(id)
+					}
+				}
+				want = want && (reached || 2*size <= len(roster))
+			}
+			for _, m := range view.Members {
+				want = want && (m.ID == "x" || !slices.Contains(roster, m.ID) || !m.Live || !m.Synced || has(m.ID))
+			}
+		}
+		if first := view.Rosters[0]; slices.Contains(first, "x") {
+			want = want || marked || slices.Equal(first, []string{"x"})
+		}
+		if got := caughtUp(view, marked, false, has); got != want {
+			t.Fatalf("members %s, rosters %s, pulled %q, marked %v: got %v, want %v", members, rosters, pulled, marked, got, want)
+		}
+	})
 }
