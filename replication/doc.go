@@ -26,7 +26,9 @@
 //     been so for CollectorConfig.MinAge.
 //   - digest: 64 bits of all live keys and their versions, comparable between nodes.
 //   - synced, blank: a node is synced once it has all that it should have, and counts for
-//     reads from then on; a node whose data is not what it was, or never was any, starts blank.
+//     reads from then on. That it was so as a member is marked durably; a member without the
+//     mark, since its data is not what it was or never was any, is blank and catches up first.
+//   - gone back: a node is so if its data is an older copy of what it once was.
 //
 // # Invariants
 //
@@ -68,6 +70,12 @@
 // unknown, never absent: its replica does not count for the read, and is given the record that
 // the others agree on.
 //
+// A node that starts from an old copy of its data could bring back what was deleted since, and
+// counts for writes that it does not have any more. So each process compares with every live
+// member, before it is synced and before it pulls from that member, what the member remembers of
+// it ([Memory]); [MonitorConfig.GoneBack] is told, and the node must give that data up. It then
+// begins anew with none, as a blank node.
+//
 // Nodes that have seen the same but have another digest compare versions by key. Each fetches what
 // is damaged or older on its own disk. What is missing without a trace is told and not copied: it
 // may have been deleted.
@@ -97,7 +105,11 @@
 //     that it has collected already. The write is lost where the tombstone still is, and then, by
 //     comparing digests, everywhere; if no node has it any more, the write stays where it was
 //     taken, and the digests differ until the key is written again.
-//   - If all members of a roster start blank, none of them can become synced.
+//   - If all members of a roster are blank, or too many are gone for good, a blank one becomes
+//     synced only by [Syncer.AcceptLoss]: what only the others had is given up.
+//   - An old copy that is started while no member is live for 2 s is taken for synced until one
+//     is: there is nobody to compare with. A copy older than all that the others remember of a
+//     node, since they lost their data as well, is never found out.
 //
 // # Example
 //
@@ -116,16 +128,17 @@
 //
 // What keeps the nodes equal, beside it:
 //
+//	var monitor *replication.Monitor
 //	syncer, err := replication.NewSyncer(replication.SyncConfig{
 //		Replica: c.Replica(), Members: members, Peers: peers, Memory: memory, Busy: c.Busy,
-//		SetSynced: tellTheOthers,
+//		Checked: func() bool { return monitor.Checked() }, SetSynced: tellTheOthers,
 //	})
 //	mender, err := replication.NewMender(replication.MenderConfig{
 //		Replica: c.Replica(), Members: members, Peers: peers,
 //	})
-//	monitor, err := replication.NewMonitor(replication.MonitorConfig{
+//	monitor, err = replication.NewMonitor(replication.MonitorConfig{
 //		Replica: c.Replica(), Members: members, Peers: peers, Memory: memory,
-//		Heard: syncer.Heard, Compared: mender.Compared,
+//		Heard: syncer.Heard, Compared: mender.Compared, GoneBack: setAsideAndBeginAnew,
 //	})
 //	collector, err := replication.NewCollector(replication.CollectorConfig{
 //		Replica: c.Replica(), Members: members, Memory: memory, Synced: syncer.Synced,
