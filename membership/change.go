@@ -117,7 +117,9 @@ func (m *Membership) tell(ctx context.Context) (informed int32) {
 	var count atomic.Int32
 	var all sync.WaitGroup
 	for _, member := range m.Snapshot().Members {
-		if member.ID == m.cfg.ID || !member.Live {
+		// Who knows already that this node has left refuses all that it asks, so that it is not
+		// taken for live any more.
+		if member.ID == m.cfg.ID || !member.Live && !m.leaving.Load() {
 			continue
 		}
 		all.Go(func() {

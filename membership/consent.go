@@ -46,6 +46,10 @@ const askTimeout = time.Second
 // Admit decides whether requests of a node are served. ErrRemoved: it has left or was
 // forgotten. ErrOtherCluster: it belongs elsewhere. ErrTwin: another live process has its id;
 // to find out, Admit may ask that process, for at most half a second.
+//
+// A node of this cluster is enrolled by the time Admit returns nil, see Enroll. What it writes
+// here and reads from here it has, too: was it forgotten, and then away while such a key is
+// deleted, it could bring the key back. It may ask for something before its gossip tells of it.
 func (m *Membership) Admit(ctx context.Context, h Hello) error {
 	s := m.Snapshot()
 	switch {
@@ -54,7 +58,13 @@ func (m *Membership) Admit(ctx context.Context, h Hello) error {
 	case h.ClusterID != "" && s.ClusterID != "" && h.ClusterID != s.ClusterID:
 		return ErrOtherCluster
 	}
-	return m.admitProcess(ctx, h)
+	if err := m.admitProcess(ctx, h); err != nil {
+		return err
+	}
+	if h.ClusterID == "" || h.ClusterID != s.ClusterID || m.standing().enrolled(h.ID) {
+		return nil
+	}
+	return m.Enroll(h.ID)
 }
 
 // admitProcess lets one process per node id in. A node that restarted has another origin: at

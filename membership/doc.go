@@ -26,8 +26,8 @@
 //
 //   - N changes only by agreement of a majority of the members before, see package roster. A
 //     failure, a stop, or a node that is not heard of changes no roster.
-//   - Only who is enrolled is ever live. A node that gossips is enrolled first and shown then, and
-//     is shown, away or not, until it is removed. What is shown beyond that is seekers, in state
+//   - Only who is enrolled is ever live or served. A node that gossips or asks for something is
+//     enrolled first and shown then, and is shown, away or not, until it is removed. What is shown beyond that is seekers, in state
 //     joining, while they gossip.
 //   - [Membership.Snapshot] is immutable, and a change that a call has made is in it when the
 //     call returns.

@@ -40,6 +40,35 @@ func TestALearnerIsShownOnlyOnceItIsEnrolledDurably(t *testing.T) {
 	}
 }
 
+func TestANodeIsServedOnlyOnceItIsEnrolledDurably(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a := net.start(t, named("a"))
+	b := membership.Hello{ID: randomID(), ClusterID: a.Snapshot().ClusterID, Address: "127.0.0.1:1", Origin: 1}
+	full := errors.New("no space")
+	a.disk.fail(full)
+	if err := a.Admit(t.Context(), b); !errors.Is(err, full) {
+		t.Errorf("the disk is full: got %v, want %v", err, full)
+	}
+	a.disk.fail(nil)
+	if err := a.Admit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := a.Snapshot().Member(b.ID); !m.Enrolled || m.Live {
+		t.Errorf("a node that asked, but does not gossip: got %+v, want it enrolled and not live", m)
+	}
+	if saved, _ := a.disk.LoadState("roster"); !strings.Contains(string(saved), b.ID) {
+		t.Errorf("a node that asked is not saved:\n%s", saved)
+	}
+	joining := membership.Hello{ID: randomID(), Address: "127.0.0.1:2", Origin: 1}
+	if err := a.Admit(t.Context(), joining); err != nil {
+		t.Fatal(err)
+	}
+	if _, known := a.Snapshot().Member(joining.ID); known {
+		t.Errorf("a node without a cluster is enrolled")
+	}
+}
+
 func TestANodeThatIsStillJoiningIsShownButNotLive(t *testing.T) {
 	t.Parallel()
 	net := newNetwork()

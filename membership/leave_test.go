@@ -114,6 +114,28 @@ func TestWhoLeavesStaysUntilAnotherKnows(t *testing.T) {
 	wantFatal(t, a, membership.ErrRemoved)
 }
 
+// The answer to who left may get lost, too: from then on the others refuse what else it asks.
+func TestWhoLeftTellsThoseThatRefuseIt(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a := net.start(t, named("a"))
+	b := net.start(t, named("b"), seedsOf(a))
+	await(t, "2: a=alive b=alive", a, b)
+	net.lose(func(message string) bool { return strings.HasPrefix(message, `{"news":`) })
+	ctx, cancel := context.WithTimeout(t.Context(), pace)
+	defer cancel()
+	if err := a.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("nobody answers: got %v, want DeadlineExceeded", err)
+	}
+	a.Failed(b.id, time.Now(), membership.ErrRemoved)
+	net.lose(func(string) bool { return false })
+	ctx, cancel = context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := a.Leave(ctx); err != nil {
+		t.Errorf("b answers again: got %v", err)
+	}
+}
+
 func TestWhoLeftButCouldNotTellIsNotExpectedBack(t *testing.T) {
 	t.Parallel()
 	net := newNetwork()
