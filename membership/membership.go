@@ -139,7 +139,8 @@ func (m *Membership) die(err error) {
 }
 
 // SetSynced tells the others whether this node has all that it should have, so that it counts
-// for reads and may be promoted.
+// for reads and may be promoted. When the node becomes a member, or a learner in another cluster
+// than that of which it was a member, it has to be told anew: that is taken for false then.
 func (m *Membership) SetSynced(synced bool) { m.update(func() { m.self.Synced = synced }) }
 
 // SetDraining tells the others that this node is about to stop, or not any more.

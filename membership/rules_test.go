@@ -134,6 +134,18 @@ func TestAFounderWithSeedsLetsNobodyCountBeforeItHasSettled(t *testing.T) {
 	}
 }
 
+// Else it would be promoted before it has pulled anything there.
+func TestWhoGivesUpItsOwnClusterIsNotSyncedInTheNext(t *testing.T) {
+	m, _ := alone(t)
+	m.SetSynced(true)
+	if err := m.ledger.Join(m.ledger.Roster(), roster.Roster{Cluster: nodeID("c"), Added: []string{nodeID("4")}}); err != nil {
+		t.Fatal(err)
+	}
+	if self, _ := m.Snapshot().Member(nodeID("5")); self.Synced || m.told.Synced {
+		t.Errorf("a learner in a cluster of which it has nothing yet: synced %v, tells %v", self.Synced, m.told.Synced)
+	}
+}
+
 // Else two new members could wait for each other's data for ever.
 func TestALearnerCountsOnlyOnceAMajorityIsLiveAndSynced(t *testing.T) {
 	for members, want := range map[string]bool{ // in the roster; a capital is live and synced, a small one not

@@ -82,10 +82,13 @@ func (m *Membership) refresh() {
 // time is above every one that it ever had, also if the clock was set back since.
 func (m *Membership) refreshSelf(force roster.Roster, now time.Time) {
 	mine := m.self
-	if force.Has(m.cfg.ID) && !mine.Counted {
-		mine.Synced = false // what it had as a learner is not enough for a member
+	counted := force.Has(m.cfg.ID)
+	if counted != mine.Counted {
+		// What it had as a learner is not enough for a member, and what it had in a cluster of
+		// its own is not for a learner in another: that would let it count at once.
+		mine.Synced = false
 	}
-	mine.Cluster, mine.Counted, mine.Seeks = force.Cluster, force.Has(m.cfg.ID), m.seeks(force)
+	mine.Cluster, mine.Counted, mine.Seeks = force.Cluster, counted, m.seeks(force)
 	if sameButTime(mine, m.told) && m.told.At == m.lastAt {
 		return
 	}
