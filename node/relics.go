@@ -84,9 +84,12 @@ func (n *Node) settleRelic(relic disk.Relic) error {
 		return err
 	}
 	facts := []any{"path", relic.Path, "records", alone, "damaged", damaged}
-	if relic.Reason == relicGoneBack {
-		n.logger.Info("records that only the data set aside had were written again", facts...)
-	} else {
+	switch {
+	case alone == 0:
+		n.logger.Info("the data set aside has no record that nobody else has", facts...)
+	case relic.Reason == relicGoneBack:
+		n.logger.Warn("records that only the data set aside had were written again", facts...)
+	default:
 		n.logger.Warn("records that only the data set aside has stay there; nobody has them", facts...)
 	}
 	return nil

@@ -20,8 +20,7 @@ func leave(t *testing.T, n *cluster.Node) {
 	}
 }
 
-func TestNodeThatLeavesTakesNothingAway(t *testing.T) {
-	t.Parallel()
+func TestNodeThatLeavesTakesNothingAwayAndIsNotMissed(t *testing.T) {
 	c := cluster.Start(t, 3)
 	n := c.Node(2)
 	id := idOf(t, n)

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(cluster.Main(m))
 }
 
-// runMoreInParallel lets six parallel stories run at once unless the command line says how many: they wait for nodes
+// runMoreInParallel lets ten parallel stories run at once unless the command line says how many: they wait for nodes
 // nearly all the time, and Go's default is one for each processor.
 func runMoreInParallel() error {
 	given := false
@@ -29,7 +29,7 @@ func runMoreInParallel() error {
 	if given {
 		return nil
 	}
-	return flag.Set("test.parallel", "6")
+	return flag.Set("test.parallel", "10")
 }
 
 func must(t testing.TB, err error) {
