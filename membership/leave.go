@@ -10,8 +10,7 @@ import (
 )
 
 // Leave removes this node from the cluster for good, by agreement of a majority of the members,
-// itself included, so that N is one less. It returns once another live member knows that
-// durably; then Fatal gives ErrRemoved, and this process must end. Whatever only this node has is
+// itself included, so that N is one less. It returns once another node knows that durably; then Fatal gives ErrRemoved, and this process must end. Whatever only this node has is
 // lost to the others, so they must have it all before. Calls at once wait for each other.
 //
 // Errors: ErrLastMember if no other member is left, ErrNotMember for a learner or a node that is
@@ -28,7 +27,9 @@ func (m *Membership) Leave(ctx context.Context) error {
 		m.update(func() {})
 		return err
 	}
-	for m.tell(ctx) == 0 {
+	// Who refuses this node knows, too. It may be all that is heard: those that refuse what others
+	// here ask of them seem not to answer, and are told nothing more.
+	for !m.refused.Load() && m.tell(ctx) == 0 {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("left, but no other member knows yet: %w", ctx.Err())

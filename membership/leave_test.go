@@ -98,7 +98,6 @@ func TestWhoLeavesStaysUntilAnotherKnows(t *testing.T) {
 	if err := a.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("nobody hears it: got %v, want DeadlineExceeded", err)
 	}
-	a.Refused(membership.ErrRemoved)
 	select {
 	case err := <-a.Fatal():
 		t.Errorf("it must end, %v, before another knows", err)

@@ -46,6 +46,7 @@ type Membership struct {
 	loops                 sync.WaitGroup
 	departing             sync.Mutex  // held by Leave
 	leaving               atomic.Bool // that this node was removed is no news, Leave will tell
+	refused               atomic.Bool // another node refused a request of this one, since it was removed
 	warned                sync.Map    // texts of warnings that were given
 }
 
@@ -122,6 +123,9 @@ func (m *Membership) Fatal() <-chan error { return m.fatal }
 // Refused tells that another node refused a request of this one, with ErrTwin or ErrRemoved
 // (wrapped or not): this process must end. Other errors mean nothing here.
 func (m *Membership) Refused(err error) {
+	if errors.Is(err, ErrRemoved) {
+		m.refused.Store(true)
+	}
 	if errors.Is(err, ErrTwin) || errors.Is(err, ErrRemoved) {
 		m.die(err)
 	}

@@ -260,3 +260,31 @@ func TestARemovedNodeSeeksNoOtherCluster(t *testing.T) {
 		t.Errorf("it would join %v", hosts)
 	}
 }
+
+// A node that has left is refused by whoever knows it, and may get no other answer any more.
+func TestWhoIsRefusedHasLeftForGood(t *testing.T) {
+	m, _ := alone(t)
+	for _, change := range []roster.Change{{Add: nodeID("6")}, {Remove: nodeID("5")}} {
+		if err := m.ledger.Force(change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.fatal = make(chan error, 1) // nobody has told this node yet
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := m.Leave(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while nobody knows: got %v, want DeadlineExceeded", err)
+	}
+	m.Refused(fmt.Errorf("pull: %w", ErrRemoved))
+	if err := m.Leave(t.Context()); err != nil {
+		t.Errorf("refused by another node: got %v", err)
+	}
+	select {
+	case err := <-m.Fatal():
+		if !errors.Is(err, ErrRemoved) {
+			t.Errorf("got %v, want ErrRemoved", err)
+		}
+	default:
+		t.Error("the process is not told to end")
+	}
+}

@@ -84,8 +84,10 @@ func (n *Node) depart(ctx context.Context) {
 func (n *Node) tryToDepart(ctx context.Context) error {
 	step, cancel := context.WithTimeoutCause(ctx, leaveStep, fmt.Errorf("not done after %v", leaveStep))
 	defer cancel()
-	if err := n.monitor.AllHave(step); err != nil {
-		return fmt.Errorf("wait until the live members have everything: %w", context.Cause(step))
+	if self, _ := n.membership.Snapshot().Member(n.id); self.Counted { // else all that is left to do is to tell the others
+		if err := n.monitor.AllHave(step); err != nil {
+			return fmt.Errorf("wait until the live members have everything: %w", context.Cause(step))
+		}
 	}
 	return n.membership.Leave(step)
 }
