@@ -45,6 +45,33 @@ func TestNodeThatLeavesTakesNothingAwayAndIsNotMissed(t *testing.T) {
 	}
 }
 
+// What only the node that leaves has goes to the others first, however long that takes.
+func TestNodeThatLeavesWaitsUntilOthersHaveEverything(t *testing.T) {
+	t.Parallel()
+	c := cluster.New(t, cluster.Options{Nodes: 3, Args: []string{"--sync-limit", "512KiB"}})
+	c.Start()
+	n := c.Node(2)
+	for _, other := range others(c, n) {
+		other.Kill()
+	}
+	value := strings.Repeat("x", 512<<10)
+	for i := range 6 {
+		must(t, n.Put(fmt.Sprintf("only%d?w=1", i), value).Expect(201))
+	}
+	for _, other := range others(c, n) {
+		other.Start()
+	}
+	c.Await(20*time.Second, "a majority to agree", func() error { return n.Do("POST", "/-/leave", "").Expect(202) })
+	if code := n.AwaitExit(60 * time.Second); code != 0 {
+		t.Fatalf("%s ended with exit code %d after it had left, want 0", n, code)
+	}
+	for _, other := range others(c, n) {
+		for i := range 6 {
+			must(t, other.Get(fmt.Sprintf("only%d?r=1", i)).Expect(200, value))
+		}
+	}
+}
+
 func TestLastMemberAndMinorityDoNotLeave(t *testing.T) {
 	t.Parallel()
 	c := cluster.New(t, cluster.Options{Nodes: 3})
