@@ -1,34 +1,31 @@
 package disk
 
 import (
+	"errors"
 	"slices"
-	"strings"
 
+	"github.com/protocol7/snakes/disk/journal"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
 )
 
 const (
-	// maxBatch is how many records share one round of writing.
+	// maxBatch is how many records are planned together.
 	maxBatch = 1024
-	// maxWriters is how many files of one batch are written, or directories synced, at once.
-	maxWriters = 8
+	// maxAppend is how many bytes of them go into the journal together, and at least a record.
+	maxAppend = 1 << 20
+	// maxWorkers is how many directories are read at once.
+	maxWorkers = 8
 )
 
 // Apply implements replication.Store. A batch acts like its records one by one, in order; of a
 // key that is in it twice only the last record is written. Different batches run side by side
 // unless they share a key.
 //
-// What is synced, in this order:
-//
-//  1. each new file in tmp, so that no name ever leads to half a record;
-//  2. "keys", if a directory in it is new;
-//  3. after the renames, once each, the directories renamed into; now the record is durable,
-//     and Lookup and Get tell it;
-//  4. the seen log, shared with all who wait; now the dot is durable and Seen tells it.
-//
-// A dot is never durable before its record: a node that has a dot is never sent the record
-// again.
+// Records and dots are appended to the journal, which all who wait share a sync of. Once that
+// is done they are durable, and Lookup, Get and Seen tell them; the files follow. A dot goes
+// into the journal with its record or, if that is superseded, behind the one that supersedes
+// it: a node that has a dot is never sent the record again.
 func (s *Store) Apply(records []replication.Record) []replication.Outcome {
 	outcomes := make([]replication.Outcome, 0, len(records))
 	for batch := range slices.Chunk(records, maxBatch) {
@@ -39,7 +36,7 @@ func (s *Store) Apply(records []replication.Record) []replication.Outcome {
 
 func (s *Store) applyBatch(records []replication.Record) []replication.Outcome {
 	outcomes := make([]replication.Outcome, len(records))
-	var keys []string
+	keys := make([]string, 0, len(records))
 	for i, r := range records {
 		if outcomes[i].Err = check(r); outcomes[i].Err == nil {
 			keys = append(keys, r.Key)
@@ -51,11 +48,7 @@ func (s *Store) applyBatch(records []replication.Record) []replication.Outcome {
 	err := s.enter()
 	if err == nil {
 		defer s.leave()
-		s.keys.lock(keys...)
-		defer s.keys.unlock(keys...)
-		if err = s.volume.broken(); err == nil {
-			err = s.seen.room() // now, while nothing is written that would have to be noted there
-		}
+		err = s.keepUp()
 	}
 	if err != nil {
 		for i := range outcomes {
@@ -65,29 +58,35 @@ func (s *Store) applyBatch(records []replication.Record) []replication.Outcome {
 		}
 		return outcomes
 	}
-	writes := s.plan(records, outcomes)
-	s.write(writes)
-	for _, w := range writes {
-		if w.err == nil {
-			s.index.set(entry{key: w.record.Key, meta: w.record.Meta()})
+	s.keys.lock(keys...)
+	defer s.keys.unlock(keys...)
+	writes, order := s.plan(records, outcomes)
+	s.admit(order)
+	if err := s.settleDrops(keys...); err != nil {
+		for _, w := range order {
+			w.err = err
 		}
 	}
-	s.markSeen(records, outcomes, writes)
+	s.write(records, outcomes, writes, order)
+	for i, r := range records {
+		if w := writes[r.Key]; w != nil && w.err != nil && outcomes[i].Err == nil {
+			outcomes[i] = replication.Outcome{Err: w.err}
+		}
+	}
 	return outcomes
 }
 
-// write is a record on its way to its file.
+// write is a record on its way to the journal.
 type write struct {
 	record replication.Record
-	path   string
-	staged string
+	entry  []byte
 	err    error // once set, the write is over
 }
 
 // plan decides what becomes of each record and fills in its outcome, should the writes that it
 // returns succeed. There is at most one for each key.
-func (s *Store) plan(records []replication.Record, outcomes []replication.Outcome) map[string]*write {
-	writes := make(map[string]*write)
+func (s *Store) plan(records []replication.Record, outcomes []replication.Outcome) (writes map[string]*write, order []*write) {
+	writes = make(map[string]*write, len(records))
 	for i, r := range records {
 		if outcomes[i].Err != nil {
 			continue
@@ -103,116 +102,117 @@ func (s *Store) plan(records []replication.Record, outcomes []replication.Outcom
 			continue
 		}
 		if w == nil {
-			w = &write{path: keyPath(r.Key)}
+			w = new(write)
 			writes[r.Key] = w
+			order = append(order, w)
 		}
 		w.record = r
 		outcomes[i].Current = r.Meta()
 	}
-	return writes
+	return writes, order
 }
 
-// write brings records to their files. Each write ends with an error or is durable.
-func (s *Store) write(writes map[string]*write) {
-	byDir := make(map[string][]*write)
-	all := make([]*write, 0, len(writes))
-	for _, w := range writes {
-		all = append(all, w)
-		dir := w.path[:strings.LastIndexByte(w.path, '/')]
-		byDir[dir] = append(byDir[dir], w)
+// admit refuses values while the disk has no room for them.
+func (s *Store) admit(writes []*write) {
+	values := slices.IndexFunc(writes, func(w *write) bool { return !w.record.Deleted })
+	if values < 0 {
+		return
 	}
-	each(all, maxWriters, func(w *write) {
-		w.err = s.volume.attempt(w.record.Deleted, func() (err error) {
-			w.staged, err = s.volume.stage("record", encodeHeader(w.record), w.record.Value)
-			return err
-		})
-	})
-	dirs := make([]string, 0, len(byDir))
-	for dir := range byDir {
-		dirs = append(dirs, dir)
-	}
-	each(dirs, maxWriters, func(dir string) {
-		staged := slices.DeleteFunc(byDir[dir], func(w *write) bool { return w.err != nil })
-		if len(staged) > 0 {
-			s.place(dir, staged)
-		}
-	})
-}
-
-// place renames staged files into dir and syncs it once for all of them.
-func (s *Store) place(dir string, staged []*write) {
-	fail := func(err error) {
-		for _, w := range staged {
-			if w.err == nil {
+	if err := s.findRoom(); err != nil {
+		for _, w := range writes {
+			if !w.record.Deleted {
 				w.err = err
 			}
 		}
 	}
-	small := slices.ContainsFunc(staged, func(w *write) bool { return w.record.Deleted })
-	d, err := s.openKeyDir(dir, small)
-	if err != nil {
-		for _, w := range staged {
-			s.volume.discard(w.staged)
+}
+
+// write appends records to the journal, and at last the dots of those that are superseded.
+func (s *Store) write(records []replication.Record, outcomes []replication.Outcome, writes map[string]*write, order []*write) {
+	s.applying.RLock()
+	defer s.applying.RUnlock()
+	order = slices.DeleteFunc(order, func(w *write) bool { return w.err != nil })
+	for last := false; !last; {
+		var part []*write
+		size := 0
+		for len(order) > 0 && (size == 0 || size+len(order[0].record.Value) <= maxAppend) {
+			size += 1 + len(order[0].record.Value)
+			part, order = append(part, order[0]), order[1:]
 		}
-		fail(err)
-		return
-	}
-	defer closeRead(d)
-	for _, w := range staged {
-		w.err = s.volume.attempt(w.record.Deleted, func() error { return s.volume.move(w.staged, w.path) })
-		if w.err != nil {
-			s.volume.discard(w.staged)
+		var dots []version.Version
+		var waiting []int
+		if last = len(order) == 0; last {
+			dots, waiting = s.superseded(records, outcomes, writes)
 		}
-	}
-	if err := s.volume.syncNames(dir, d); err != nil {
-		fail(err)
+		if err := s.append(part, dots); err != nil {
+			for _, w := range part {
+				w.err = err
+			}
+			for _, i := range waiting {
+				outcomes[i] = replication.Outcome{Err: err}
+			}
+		}
 	}
 }
 
-// openKeyDir opens a directory of keys and makes it if need be, durably.
-func (s *Store) openKeyDir(dir string, small bool) (directory, error) {
-	s.dirsMu.Lock()
-	made := s.dirs[dir]
-	s.dirsMu.Unlock()
-	if !made {
-		err := s.volume.attempt(small, func() error {
-			return s.volume.mkdir(keysDir, strings.TrimPrefix(dir, keysDir+"/"))
-		})
-		if err != nil {
-			return nil, err
-		}
-		s.dirsMu.Lock()
-		s.dirs[dir] = true
-		s.dirsMu.Unlock()
-	}
-	d, err := s.volume.fs.OpenDir(dir)
-	return d, s.volume.judge(err)
-}
-
-// markSeen makes the dots durable of all records that are stored or superseded, and gives the
-// outcomes of the others their errors.
-func (s *Store) markSeen(records []replication.Record, outcomes []replication.Outcome, writes map[string]*write) {
-	var versions []version.Version
-	var waiting []int
+// superseded returns the versions that are not seen yet though no record of theirs is written,
+// and whose records they are.
+func (s *Store) superseded(records []replication.Record, outcomes []replication.Outcome, writes map[string]*write) (dots []version.Version, of []int) {
 	for i, r := range records {
-		if outcomes[i].Err != nil {
+		w := writes[r.Key]
+		if outcomes[i].Err != nil || w != nil && (w.err != nil || w.record.Version == r.Version) {
 			continue
 		}
-		if w := writes[r.Key]; w != nil && w.err != nil {
-			outcomes[i] = replication.Outcome{Err: w.err}
-			continue
-		}
-		if !s.seen.holds(r.Version) {
-			versions = append(versions, r.Version)
-			waiting = append(waiting, i)
+		if !s.memory.holds(r.Version) {
+			dots = append(dots, r.Version)
+			of = append(of, i)
 		}
 	}
-	if len(versions) == 0 {
-		return
+	return dots, of
+}
+
+// append makes writes and dots durable and tells them. s.applying is held, shared.
+func (s *Store) append(writes []*write, dots []version.Version) error {
+	payloads := make([][]byte, 0, len(writes)+1)
+	versions := make([]version.Version, 0, len(writes)+len(dots))
+	for _, w := range writes {
+		w.entry = encodeRecord(w.record)
+		payloads = append(payloads, w.entry)
+		versions = append(versions, w.record.Version)
 	}
-	if err := s.seen.add(versions...); err != nil {
-		for _, i := range waiting {
-			outcomes[i] = replication.Outcome{Err: err}
-		}
+	if len(dots) > 0 {
+		payloads = append(payloads, encodeDots(dots))
+		versions = append(versions, dots...)
 	}
+	if len(payloads) == 0 {
+		return s.volume.broken()
+	}
+	at, err := s.journal.Append(make([]journal.Position, 0, len(payloads)), payloads...)
+	if err != nil {
+		return s.judgeJournal(err)
+	}
+	s.unsaved.Store(true)
+	for i, w := range writes {
+		s.take(w.record.Key, w.record.Meta(), at[i], w.entry[1:])
+	}
+	s.memory.note(versions) // once Lacking knows the records
+	if len(writes) > 0 {
+		s.wake()
+	}
+	return nil
+}
+
+// take makes a record that is durable in the journal the current one of its key. Without
+// content, that is in the journal only.
+func (s *Store) take(key string, meta replication.Meta, at journal.Position, content []byte) {
+	s.backlog.put(key, &unfiled{version: meta.Version, deleted: meta.Deleted, at: at, content: content})
+	s.index.set(entry{key: key, meta: meta, at: placeOf(at)})
+}
+
+// judgeJournal returns the error to tell for one of the journal.
+func (s *Store) judgeJournal(err error) error {
+	if err == nil || errors.Is(err, journal.ErrNotWritten) {
+		return s.volume.judge(err)
+	}
+	return s.volume.judge(syncError{err}) // whatever it is, what was written is unknown
 }

@@ -9,11 +9,14 @@ import (
 	"slices"
 	"time"
 
+	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 )
 
 const (
 	asideDir = "aside"
+	// beginFile holds what a store begins with whose data was set aside: its history but for dots.
+	beginFile = "begin"
 	// intentFile says what is being set aside. While it is there, that is not finished.
 	intentFile = "setting-aside"
 	// asideTime is how the names of the directories in aside begin.
@@ -38,7 +41,8 @@ type Aside struct {
 //
 // It returns where the data is, as [Store.Asides] does. It happens as a whole or not at all,
 // also in a crash: after an error the next Open finishes what had begun. Errors are those of
-// Apply, or say that a is not valid. The next Open needs room for a new log of the seen set.
+// Apply, or say that a is not valid. All records must have room in files, and the next Open needs
+// room for a new journal.
 func (s *Store) SetAside(a Aside) (path string, err error) {
 	if err := a.validate(); err != nil {
 		return "", err
@@ -49,10 +53,11 @@ func (s *Store) SetAside(a Aside) (path string, err error) {
 		return "", fmt.Errorf("store: %w", os.ErrClosed)
 	}
 	s.closed = true
-	begun := s.seen.durable // nobody changes it any more
-	err = s.seen.close()
+	if err = s.closeJournal(); err == nil {
+		err = s.incomplete()
+	}
 	if err == nil {
-		path, err = s.volume.setAside(a, begun)
+		path, err = s.volume.setAside(a, s.memory.copy())
 	}
 	if err = errors.Join(err, s.lock.Close()); err != nil {
 		return "", fmt.Errorf("set data aside: %w", err)
@@ -140,7 +145,7 @@ func (v *volume) finish(in intent) error {
 		if err := v.moveAside(in); err != nil {
 			return err
 		}
-		if err := v.replace(topDir, snapshotFile, "seen", seal("seen", in.History)); err != nil {
+		if err := v.replace(topDir, beginFile, "begin", seal("begin", in.History)); err != nil {
 			return err
 		}
 		if err := v.remove(intentFile); err != nil {
@@ -159,7 +164,7 @@ func (v *volume) moveAside(in intent) error {
 			return err
 		}
 	}
-	top := []string{keysDir, snapshotFile, snapshotFile + damagedSuffix, logFile}
+	top := append([]string{keysDir, journalDir, beginFile}, saveFiles[:]...)
 	if in.NewID {
 		top = append(top, nodeFile)
 	}
@@ -177,7 +182,12 @@ func (v *volume) moveAside(in intent) error {
 			return err
 		}
 	}
-	return v.judge(v.fs.Mkdir(keysDir))
+	for _, dir := range []string{keysDir, journalDir} {
+		if err := v.judge(v.fs.Mkdir(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moveNames moves the names of directory from that are chosen to directory to, but those that
@@ -210,4 +220,36 @@ func (v *volume) names(dir string) ([]string, error) {
 		return nil, nil
 	}
 	return names, err
+}
+
+// incomplete returns an error unless all records are in their files, where [Store.Records] looks
+// for them. The journal is closed.
+func (s *Store) incomplete() error {
+	if err := s.volume.broken(); err != nil {
+		return err
+	}
+	if n := s.backlog.len(); n > 0 {
+		return fmt.Errorf("%w: %d records have no files yet", replication.ErrDiskFull, n)
+	}
+	return nil
+}
+
+// recallBegin notes what the store began with, if its data was set aside.
+func (s *Store) recallBegin() error {
+	data, err := s.volume.fs.ReadFile(beginFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var h history
+	if err == nil {
+		data, err = unseal("begin", data)
+	}
+	if err == nil {
+		h, err = decodeHistory(data)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", beginFile, err)
+	}
+	s.memory.merge(h)
+	return nil
 }

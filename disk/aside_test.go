@@ -167,7 +167,7 @@ func TestAnErrorWhileDataIsSetAsideIsReportedAndLosesNothing(t *testing.T) {
 func TestEachSyncIsNeededToSetDataAside(t *testing.T) {
 	mutants := map[string]func(s step) bool{
 		"content of the intent": func(s step) bool { ok, _ := path.Match("tmp/*-intent", s.name); return ok },
-		"content of the floor":  func(s step) bool { ok, _ := path.Match("tmp/*-seen", s.name); return ok },
+		"content of the floor":  func(s step) bool { ok, _ := path.Match("tmp/*-begin", s.name); return ok },
 		"names":                 func(s step) bool { return s.op == "syncdir" },
 		"names at the top":      func(s step) bool { return s.op == "syncdir" && s.name == topDir },
 	}
@@ -202,7 +202,7 @@ func TestDataThatIsSetAsideIsAPlainDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"keys/2c/foo", "seen", "seen.log", "state/peers"} {
+	for _, name := range []string{"keys/2c/foo", "index-b", "journal", "state/peers"} {
 		if info, err := os.Stat(join(join(dir, aside), name)); err != nil || info.Size() == 0 {
 			t.Errorf("set aside: %s: %v", name, err)
 		}

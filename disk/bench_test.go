@@ -3,6 +3,7 @@ package disk
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 
@@ -132,4 +133,58 @@ func BenchmarkIndexSet(b *testing.B) {
 		r.Key = fmt.Sprintf("key%06d", n%100_000)
 		x.set(entry{key: r.Key, meta: r.Meta()})
 	}
+}
+
+// BenchmarkOpen opens a directory with a save of so many keys, and one with records in the journal.
+func BenchmarkOpen(b *testing.B) {
+	for _, keys := range []int{10_000, 1_000_000} {
+		b.Run(fmt.Sprintf("Saved%d", keys), func(b *testing.B) {
+			cfg := Config{Dir: b.TempDir(), untended: true}
+			s, err := Open(cfg)
+			if err != nil {
+				b.Fatal(err)
+			}
+			fill(s.index, keys)
+			s.unsaved.Store(true)
+			if err := s.Close(); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				s, err := Open(cfg)
+				if err != nil || s.Len() != keys {
+					b.Fatal(err, s.Len())
+				}
+				b.StopTimer()
+				var stats runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&stats)
+				b.ReportMetric(float64(stats.HeapAlloc)/float64(keys)-16, "heap-B/key") // 9 bytes of a key take 16
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+			}
+		})
+	}
+	b.Run("Journal100000", func(b *testing.B) {
+		cfg := Config{Dir: b.TempDir(), untended: true}
+		s, err := Open(cfg)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for n := 0; n < 100_000; n += maxBatch {
+			batch := make([]replication.Record, maxBatch)
+			for i := range batch {
+				batch[i] = benchmarkRecord(n + i)
+				batch[i].Key = fmt.Sprint("key", n+i)
+			}
+			s.Apply(batch)
+		}
+		for b.Loop() {
+			closeRead(s.lock) // as if the process had died
+			if s, err = Open(cfg); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -20,23 +20,61 @@ func drop(t *testing.T, s *Store, key string, n int, want bool) {
 	}
 }
 
-func TestDropRemovesTheFileAndSyncsNothing(t *testing.T) {
+func TestDropIsDurableBeforeItsFileGoes(t *testing.T) {
 	files := newMemFS()
 	s := mustOpen(t, Config{fs: files})
 	apply(t, s, tombstone("foo", 1))
+	settle(t, s)
 	var steps []string
-	files.on = func(s step) error { steps = append(steps, s.String()); return nil }
+	files.on = func(s step) error { steps = append(steps, s.op); return nil }
 	drop(t, s, "foo", 1, true)
-	if got, want := strings.Join(steps, ", "), "remove "+keyPath("foo"); got != want {
-		t.Errorf("got the steps %s, want %s", got, want)
+	if len(steps) > 0 {
+		t.Errorf("got the steps %v, want none", steps)
 	}
+	if err := s.round(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(steps, ", "), "write, sync, remove"; !strings.HasPrefix(got, want) {
+		t.Errorf("then got the steps %s, want first %s", got, want)
+	}
+	files.on = nil
+	gone := func(s *Store, when string) {
+		t.Helper()
+		if _, err := s.Lookup("foo"); !errors.Is(err, replication.ErrNotFound) || s.Seen().Counters(7) != "1" {
+			t.Errorf("%s: got %v, seen %v, want ErrNotFound and the dot", when, err, s.Seen())
+		}
+	}
+	gone(s, "dropped")
+	files = files.kill()
+	s = mustOpen(t, Config{fs: files})
+	gone(s, "after a kill")
 	if node, _, _ := files.find(keyPath("foo")); node != nil {
 		t.Error("the file is still there")
 	}
-	files.on = nil
-	s = mustOpen(t, Config{fs: files.kill()})
-	if _, err := s.Lookup("foo"); !errors.Is(err, replication.ErrNotFound) || s.Seen().Counters(7) != "1" {
-		t.Errorf("after a kill: got %v, seen %v, want ErrNotFound and the dot", err, s.Seen())
+	mustClose(t, s)
+	gone(mustOpen(t, Config{fs: files}), "after a restart")
+}
+
+// TestADropOutlivesTheEntryOfItsTombstone damages that, with an older value still in the journal.
+func TestADropOutlivesTheEntryOfItsTombstone(t *testing.T) {
+	files := newMemFS()
+	s := mustOpen(t, Config{fs: files})
+	apply(t, s, put("foo", 1, "value"))
+	apply(t, s, tombstone("foo", 2))
+	e, _ := s.index.find("foo")
+	drop(t, s, "foo", 2, true)
+	if err := s.settleDrops(); err != nil {
+		t.Fatal(err)
+	}
+	files = files.kill()
+	node, _, _ := files.find("journal/0000000000000001")
+	node.data[e.at.offset+20] ^= 1
+	s = mustOpen(t, Config{fs: files})
+	if _, err := s.Get("foo"); !errors.Is(err, replication.ErrNotFound) {
+		t.Errorf("got %v, want ErrNotFound", err)
+	}
+	if got := s.Seen().Counters(7); got != "1" {
+		t.Errorf("seen: got %s, want 1: what was lost is to be asked for", got)
 	}
 }
 
@@ -48,8 +86,9 @@ func TestDropNeedsTheDotToBeSeen(t *testing.T) {
 	mustClose(t, s)
 	node, _, _ := files.find(keyPath("foo"))
 	node.data = append(node.data, 'x')
-	files.root.set(snapshotFile, nil)
-	files.root.set(logFile, nil)
+	for _, name := range []string{"index-a", "index-b", "journal"} {
+		files.root.set(name, nil)
+	}
 	s = mustOpen(t, Config{fs: files})
 	if s.TombstoneCount() != 1 || s.Seen().Has(at(1).Dot) {
 		t.Fatalf("got %d tombstones, seen %v, want one whose dot is not seen", s.TombstoneCount(), s.Seen())
@@ -57,51 +96,6 @@ func TestDropNeedsTheDotToBeSeen(t *testing.T) {
 	drop(t, s, "foo", 1, false)
 	apply(t, s, tombstone("foo", 1))
 	drop(t, s, "foo", 1, true)
-}
-
-// TestDropKeepsARecordThatAloneTellsTheFloor: own tombstones whose dots came back from another
-// node before there was any room to note their timestamps.
-func TestDropKeepsARecordThatAloneTellsTheFloor(t *testing.T) {
-	files := newMemFS()
-	cfg := Config{fs: files, logEntries: 2}
-	s := mustOpen(t, cfg)
-	if _, err := s.Begin(at(1).Origin); err != nil {
-		t.Fatal(err)
-	}
-	var batch []replication.Record
-	for n := range 10 {
-		batch = append(batch, tombstone(fmt.Sprint("k", n), n+1))
-		s.seen.durable.seen.Add(at(n + 1).Dot)
-	}
-	mustClose(t, s) // a snapshot with the dots
-	s = mustOpen(t, cfg)
-	files.on = func(s step) error {
-		if s.op == "create" && strings.HasSuffix(s.name, "-seen") {
-			return syscall.EIO
-		}
-		return nil
-	}
-	s.Apply(batch) // the records get to the disk, their timestamps do not
-	files = files.kill()
-	files.on = func(s step) error {
-		if files.needsRoom(s) {
-			return syscall.ENOSPC
-		}
-		return nil
-	}
-	cfg.fs = files
-	s = mustOpen(t, cfg)
-	if s.TombstoneCount() != 10 || !s.Seen().Has(at(10).Dot) {
-		t.Fatalf("got %d tombstones, seen %v, want 10 with all of their dots", s.TombstoneCount(), s.Seen())
-	}
-	drop(t, s, "k9", 10, false)
-	files.on = nil
-	mustClose(t, s)
-	s = mustOpen(t, cfg)
-	drop(t, s, "k9", 10, true)
-	if floor, err := mustOpen(t, Config{fs: files.kill(), logEntries: 2}).Begin(99); err != nil || floor != at(10).Timestamp {
-		t.Errorf("floor: got %v, %v, want %v", floor, err, at(10).Timestamp)
-	}
 }
 
 func TestDropOfADamagedTombstoneHealsIt(t *testing.T) {
@@ -112,12 +106,16 @@ func TestDropOfADamagedTombstoneHealsIt(t *testing.T) {
 		files := newMemFS()
 		s := mustOpen(t, Config{fs: files})
 		apply(t, s, tombstone("foo", 1))
+		settle(t, s)
 		node, _, _ := files.find(keyPath("foo"))
 		damage(files, node)
 		if _, err := s.Get("foo"); !errors.Is(err, replication.ErrDamaged) {
 			t.Errorf("%s: got %v, want ErrDamaged", name, err)
 		}
 		drop(t, s, "foo", 1, true)
+		if err := s.settleDrops(); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := mustOpen(t, Config{fs: files.kill()}).Get("foo"); !errors.Is(err, replication.ErrNotFound) {
 			t.Errorf("%s, dropped, after a kill: got %v, want ErrNotFound", name, err)
 		}
@@ -129,16 +127,14 @@ func TestDropOnAFailingDiskLatches(t *testing.T) {
 	files.on = disk.hook
 	s := mustOpen(t, Config{fs: files})
 	apply(t, s, tombstone("foo", 1), tombstone("bar", 2))
-	disk.set(syscall.EIO, func(s step) bool { return s.op == "remove" })
-	if done, err := s.Drop("foo", at(1)); done || !errors.Is(err, replication.ErrReadOnly) || !errors.Is(err, syscall.EIO) {
-		t.Errorf("got %v, %v, want ErrReadOnly because of EIO", done, err)
+	drop(t, s, "foo", 1, true)
+	disk.set(syscall.EIO, func(s step) bool { return s.op == "write" })
+	if err := s.round(); !errors.Is(err, replication.ErrReadOnly) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("got %v, want ErrReadOnly because of EIO", err)
 	}
 	disk.set(nil, nil)
 	if done, err := s.Drop("bar", at(2)); done || !errors.Is(err, replication.ErrReadOnly) {
 		t.Errorf("after the error: got %v, %v, want ErrReadOnly", done, err)
-	}
-	if s.TombstoneCount() != 2 {
-		t.Errorf("got %d tombstones, want both", s.TombstoneCount())
 	}
 	mustClose(t, s)
 	if done, err := s.Drop("bar", at(2)); done || !errors.Is(err, os.ErrClosed) {

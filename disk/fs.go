@@ -29,10 +29,12 @@ type fileSystem interface {
 	Remove(name string) error
 }
 
-// file is an open file. *os.File is one.
+// file is an open file.
 type file interface {
 	io.ReadWriteCloser
+	io.ReaderAt
 	io.WriterAt
+	Truncate(size int64) error
 	Stat() (fs.FileInfo, error)
 	// Sync returns when the file's content and length would survive a power cut.
 	Sync() error
@@ -42,13 +44,17 @@ type file interface {
 type directory interface {
 	// Sync returns when the names in the directory would survive a power cut.
 	Sync() error
+	// SyncAll returns when all files and names below the directory would survive a power cut.
+	// It fails if any of them could not be written since the directory was opened.
+	SyncAll() error
 	Close() error
 }
 
 const (
 	readOnly  = os.O_RDONLY
 	readWrite = os.O_RDWR
-	createNew = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	inPlace   = os.O_WRONLY | os.O_CREATE
+	createNew = os.O_RDWR | os.O_CREATE | os.O_EXCL
 )
 
 // osFS is the file system of the machine below root.
@@ -110,7 +116,11 @@ func (o osFS) Mkdir(dir string) error {
 }
 
 func (o osFS) OpenFile(name string, flag int) (file, error) {
-	return os.OpenFile(o.path(name), flag, 0o600)
+	f, err := os.OpenFile(o.path(name), flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return dataFile{f}, nil
 }
 
 func (o osFS) OpenDir(dir string) (directory, error) { return openDirectory(o.path(dir)) }

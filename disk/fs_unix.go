@@ -17,8 +17,6 @@ func lockFile(f *os.File) error {
 	return err
 }
 
-func openDirectory(path string) (directory, error) { return os.Open(path) }
-
 // isFull reports whether err says that there is no room, which passes, and harms nothing.
 func isFull(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 

@@ -28,6 +28,8 @@ type unsyncedDirectory struct{ *os.File }
 
 func (unsyncedDirectory) Sync() error { return nil }
 
+func (d unsyncedDirectory) SyncAll() error { return syncBelow(d.Name()) }
+
 func isFull(err error) bool {
 	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
 }

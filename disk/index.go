@@ -3,6 +3,7 @@ package disk
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/btree"
 
+	"github.com/protocol7/snakes/disk/journal"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -45,6 +47,21 @@ type entry struct {
 	meta    replication.Meta
 	damaged bool
 	bucket  uint16 // of the key; takes room that the alignment leaves
+	at      place
+}
+
+// place is where in the journal the record is, unless its segment was removed; zero: nowhere.
+type place struct{ segment, offset uint32 }
+
+func placeOf(p journal.Position) place {
+	if p.Segment > math.MaxUint32 || p.Offset > math.MaxUint32 {
+		return place{} // it is only looked for there when its file is damaged
+	}
+	return place{uint32(p.Segment), uint32(p.Offset)}
+}
+
+func (p place) position() journal.Position {
+	return journal.Position{Segment: uint64(p.segment), Offset: int64(p.offset)}
 }
 
 func (e *entry) counts() bool { return !e.damaged && !e.meta.Deleted }
@@ -122,6 +139,9 @@ func (x *index) remove(key string) {
 	defer x.mu.Unlock()
 	if old, found := x.byKey.Delete(&entry{key: key}); found {
 		x.takeOut(old)
+	}
+	if len(x.unreadable) > 0 {
+		delete(x.unreadable, keyPath(key))
 	}
 }
 
@@ -261,4 +281,62 @@ func from(byDot *btree.BTreeG[*entry], d version.Dot) iter.Seq[*entry] {
 	return func(yield func(*entry) bool) {
 		byDot.AscendGreaterOrEqual(&entry{meta: replication.Meta{Version: version.Version{Dot: d}}}, yield)
 	}
+}
+
+// whole returns all that x holds now.
+func (x *index) whole() contents {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return contents{records: x.byKey.Clone(), unreadable: slices.Sorted(maps.Keys(x.unreadable))}
+}
+
+// loader fills an empty index with entries in the order of their keys. The order of dots is made
+// meanwhile: most of the time is spent waiting for memory.
+type loader struct {
+	x     *index
+	batch []*entry
+	dots  chan []*entry
+	done  chan struct{}
+}
+
+// loaderBatch entries are handed over at once.
+const loaderBatch = 1024
+
+func (x *index) loader() *loader {
+	l := &loader{x: x, dots: make(chan []*entry, 8), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		for batch := range l.dots {
+			for _, e := range batch {
+				x.byDot.ReplaceOrInsert(e)
+			}
+		}
+	}()
+	return l
+}
+
+// add puts e into x. Its key may be a part of something larger.
+func (l *loader) add(e entry) {
+	x := l.x
+	e.key = strings.Clone(e.key)
+	e.bucket = uint16(replication.BucketOf(e.key))
+	x.byKey.ReplaceOrInsert(&e)
+	if e.meta.Deleted {
+		x.graves.ReplaceOrInsert(&e)
+	}
+	if e.counts() {
+		x.live++
+		x.mix(e.bucket, e.digest())
+	}
+	if l.batch = append(l.batch, &e); len(l.batch) == loaderBatch {
+		l.dots <- l.batch
+		l.batch = make([]*entry, 0, loaderBatch)
+	}
+}
+
+// end waits until all is there.
+func (l *loader) end() {
+	l.dots <- l.batch
+	close(l.dots)
+	<-l.done
 }

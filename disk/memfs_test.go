@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -35,7 +36,10 @@ type memFS struct {
 }
 
 // step is one change of the file system.
-type step struct{ op, name string }
+type step struct {
+	op, name string
+	end      int // of a write, where it ends in its file
+}
 
 func (s step) String() string { return s.op + " " + s.name }
 
@@ -50,6 +54,7 @@ type lateError struct{ error }
 // memNode is a file or a directory.
 type memNode struct {
 	data, synced []byte // of a file
+	name         string // that it was renamed to
 
 	names, durable map[string]*memNode // of a directory
 	changes        []memChange         // since it was synced
@@ -197,7 +202,9 @@ func (n *memNode) dataAfterCut(random *rand.Rand) []byte {
 }
 
 // do runs a step under the lock, with the hook before it.
-func (m *memFS) do(op, name string, change func() error) error {
+func (m *memFS) do(op, name string, change func() error) error { return m.doTo(op, name, 0, change) }
+
+func (m *memFS) doTo(op, name string, end int, change func() error) error {
 	m.mu.Lock()
 	hook, dead := m.on, m.dead
 	m.mu.Unlock()
@@ -206,7 +213,7 @@ func (m *memFS) do(op, name string, change func() error) error {
 	}
 	if hook != nil {
 		m.hooks.Lock()
-		err := hook(step{op, name})
+		err := hook(step{op, name, end})
 		m.hooks.Unlock()
 		var late lateError
 		switch {
@@ -310,6 +317,12 @@ func (m *memFS) ReadFile(name string) (data []byte, err error) {
 }
 
 func (m *memFS) Mkdir(dir string) error {
+	m.mu.Lock()
+	n, _, _ := m.find(dir)
+	m.mu.Unlock()
+	if n != nil {
+		return m.look(dir, func() error { return nil })
+	}
 	return m.do("mkdir", dir, func() error {
 		n, parent, base := m.find(dir)
 		if n == nil {
@@ -335,7 +348,10 @@ func (m *memFS) OpenFile(name string, flag int) (file, error) {
 		f.node = n
 		return nil
 	}
-	if flag&os.O_CREATE != 0 {
+	m.mu.Lock()
+	n, _, _ := m.find(name)
+	m.mu.Unlock()
+	if flag&os.O_EXCL != 0 || n == nil && flag&os.O_CREATE != 0 {
 		return f, m.do("create", name, open)
 	}
 	return f, m.look(name, open)
@@ -358,6 +374,7 @@ func (m *memFS) Rename(from, to string) error {
 		if n == nil || toDir == nil {
 			return notExist("rename", from)
 		}
+		n.name = to
 		move := &memMove{fromDir, toDir}
 		toDir.change(memChange{toBase, n, move})
 		fromDir.change(memChange{fromBase, nil, move})
@@ -384,6 +401,13 @@ type memFile struct {
 	at   int
 }
 
+// path is the name of the file as far as m knows.
+func (f *memFile) path() string {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return cmp.Or(f.node.name, f.name)
+}
+
 func (f *memFile) Read(b []byte) (n int, err error) {
 	err = f.m.look(f.name, func() error {
 		if f.at >= len(f.node.data) {
@@ -396,6 +420,24 @@ func (f *memFile) Read(b []byte) (n int, err error) {
 	return n, err
 }
 
+func (f *memFile) ReadAt(b []byte, offset int64) (n int, err error) {
+	err = f.m.look(f.name, func() error {
+		n = copy(b, f.node.data[min(int(offset), len(f.node.data)):])
+		if n < len(b) {
+			return io.EOF
+		}
+		return nil
+	})
+	return n, err
+}
+
+func (f *memFile) Truncate(size int64) error {
+	return f.m.do("truncate", f.path(), func() error {
+		f.node.data = f.node.data[:size:size]
+		return nil
+	})
+}
+
 func (f *memFile) Write(b []byte) (int, error) {
 	n, err := f.WriteAt(b, int64(f.at))
 	f.at += n
@@ -403,7 +445,7 @@ func (f *memFile) Write(b []byte) (int, error) {
 }
 
 func (f *memFile) WriteAt(b []byte, offset int64) (int, error) {
-	err := f.m.do("write", f.name, func() error {
+	err := f.m.doTo("write", f.path(), int(offset)+len(b), func() error {
 		end := int(offset) + len(b)
 		if grow := end - len(f.node.data); grow > 0 {
 			f.node.data = append(f.node.data, make([]byte, grow)...)
@@ -425,15 +467,34 @@ func (f *memFile) Stat() (fs.FileInfo, error) {
 
 func (f *memFile) Sync() error {
 	if f.node.names != nil {
-		return f.m.do("syncdir", f.name, func() error {
+		return f.m.do("syncdir", f.path(), func() error {
 			f.node.sync()
 			return nil
 		})
 	}
-	return f.m.do("sync", f.name, func() error {
+	return f.m.do("sync", f.path(), func() error {
 		f.node.synced = bytes.Clone(f.node.data)
 		return nil
 	})
+}
+
+// SyncAll syncs all that is below a directory.
+func (f *memFile) SyncAll() error {
+	return f.m.do("syncall", f.path(), func() error {
+		f.node.syncBelow()
+		return nil
+	})
+}
+
+func (n *memNode) syncBelow() {
+	if n.names == nil {
+		n.synced = bytes.Clone(n.data)
+		return
+	}
+	n.sync()
+	for _, child := range n.names {
+		child.syncBelow()
+	}
 }
 
 func (f *memFile) Close() error { return nil }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/protocol7/snakes/disk/journal"
+	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
 )
 
@@ -47,9 +49,10 @@ func (e *FormatError) Error() string {
 // those of a data directory.
 var ErrForeign = errors.New("neither empty nor a data directory")
 
-// Open opens the data directory, which it makes if need be, and reads the headers of all
-// records. Damage to records is logged and does not keep it from opening. What a process before
-// began to set aside is set aside first.
+// Open opens the data directory, which it makes if need be, and reads what the last process
+// saved of its index and what its journal tells since; without a save, the headers of all
+// records. Damage is logged and does not keep it from opening. What a process before began to set
+// aside is set aside first.
 //
 // A directory of another format, one that is not ours, or one that another process has open is
 // left as it is: *FormatError, ErrForeign, *InUseError. The store must be closed.
@@ -85,11 +88,18 @@ func Open(cfg Config) (*Store, error) {
 // open does the rest with the directory locked.
 func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 	s := &Store{
-		volume: &volume{fs: cfg.fs, logger: cfg.Logger, reserve: cmp.Or(cfg.reserveBytes, reserveBytes)},
-		logger: cfg.Logger,
-		lock:   lock,
-		index:  newIndex(),
-		dirs:   make(map[string]bool),
+		volume:          &volume{fs: cfg.fs, logger: cfg.Logger, reserve: cmp.Or(cfg.reserveBytes, reserveBytes)},
+		logger:          cfg.Logger,
+		lock:            lock,
+		index:           newIndex(),
+		memory:          &memory{durable: newHistory()},
+		segmentBytes:    cmp.Or(cfg.segmentBytes, segmentBytes),
+		checkpointBytes: cmp.Or(cfg.checkpointBytes, checkpointBytes),
+		backlog:         backlog{limit: cmp.Or(cfg.backlogBytes, backlogBytes)},
+		dirs:            make(map[string]bool),
+		saves:           make(map[string]bool),
+		awake:           make(chan struct{}, 1),
+		stop:            make(chan struct{}),
 	}
 	if err := s.prepare(cfg.Dir); err != nil {
 		return nil, err
@@ -97,21 +107,128 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 	if s.node, err = s.nodeID(); err != nil {
 		return nil, err
 	}
-	if s.seen, err = readSeenLog(s.volume, cmp.Or(cfg.logEntries, logEntries)); err != nil {
+	if s.keysDirectory, err = s.volume.fs.OpenDir(keysDir); err != nil {
 		return nil, err
 	}
-	found, err := s.load()
+	if err = s.recall(); err == nil {
+		if err = s.volume.refill(); s.volume.broken() == nil {
+			err = nil // without room for it, values are refused
+		}
+	}
 	if err != nil {
+		closeRead(s.keysDirectory)
+		if s.journal != nil {
+			closeRead(s.journal)
+		}
 		return nil, err
 	}
-	if err := s.seen.start(found); err != nil {
-		return nil, err
-	}
-	if err := s.volume.refill(); err != nil && s.volume.broken() != nil {
-		closeRead(s.seen.file)
-		return nil, err
+	s.wake() // there may be records to file, and a segment to prepare
+	if !cfg.untended {
+		s.tending.Go(func() { s.tend(s.stop) })
 	}
 	return s, nil
+}
+
+// recall fills the index and the memory: from a save, or without one from all files, and then
+// from what the journal tells since.
+func (s *Store) recall() error {
+	found, err := s.loadSave()
+	if err != nil {
+		return err
+	}
+	if err := s.recallBegin(); err != nil {
+		return err
+	}
+	from := uint64(0)
+	if found {
+		from = s.saved.Load() + 1
+	}
+	if err := s.loadDirs(!found); err != nil {
+		return err
+	}
+	s.journal, err = journal.Open(journal.Config{
+		Files:        journalFiles{s.volume.fs},
+		SegmentBytes: s.segmentBytes,
+		SlackBytes:   min(maxSlack, s.segmentBytes/4),
+		Passing:      func(err error) bool { return isFull(err) || isBusy(err) },
+	}, from, s.replayer())
+	return s.volume.judge(err)
+}
+
+const (
+	// segmentBytes is the length of a segment of the journal.
+	segmentBytes = 4 << 20
+	// maxSlack at the end of each is for Begin.
+	maxSlack = 64 << 10
+)
+
+// replayer returns what is told the entries of the journal, in order.
+//
+// Where entries are lost, a dot without a record may rely on a record among them, and so may a
+// set that was united. None are taken from there on, so that the node asks others for what it
+// may lack. A record stands for itself.
+func (s *Store) replayer() journal.Replay {
+	lost := false
+	h := &s.memory.durable // nobody else is there
+	return func(at journal.Position, payload []byte, damage error) error {
+		if damage == nil {
+			damage = s.replay(h, at, payload, lost)
+		}
+		if damage != nil {
+			lost = true
+			s.logger.Error("journal is damaged, writes may be lost", "error", damage)
+		}
+		return nil
+	}
+}
+
+// replay does what an entry tells.
+func (s *Store) replay(h *history, at journal.Position, payload []byte, lost bool) error {
+	kind, data := byte(0), payload
+	if len(payload) > 0 {
+		kind, data = payload[0], payload[1:]
+	}
+	switch kind {
+	case recordEntry:
+		r, err := parseRecord(data)
+		if err != nil {
+			return err
+		}
+		current, exists := s.index.find(r.Key)
+		if !exists || r.Version.Compare(current.meta.Version) >= 0 { // equal: its file may be half written
+			s.take(strings.Clone(r.Key), r.Meta(), at, nil)
+		}
+		h.noteAll([]version.Version{r.Version})
+	case dotsEntry:
+		versions, err := decodeDots(data)
+		if err != nil {
+			return err
+		}
+		if h.raise(versions); !lost {
+			h.noteAll(versions)
+		}
+	case historyEntry:
+		more, err := decodeHistory(data)
+		if err != nil {
+			return err
+		}
+		if lost {
+			more.seen = new(seen.Set)
+		}
+		h.merge(more)
+	case dropEntry:
+		key, v, err := decodeDrop(data)
+		if err != nil {
+			return err
+		}
+		if current, _ := s.index.find(key); current.meta.Version.Compare(v) <= 0 {
+			s.index.remove(key)
+			s.backlog.put(key, &unfiled{version: v, gone: true, at: at})
+		}
+	default:
+		return fmt.Errorf("%w: entry of kind %q", errFormat, kind)
+	}
+	return nil
 }
 
 // isBlank reports whether the directory has yet to become a data directory. It returns an
@@ -146,8 +263,7 @@ func isBlank(files fileSystem, dir string) (bool, error) {
 }
 
 // prepare makes the directory a data directory, removes leftovers, and makes durable what a
-// process that was killed left half done. The names of the directories that it makes become
-// durable with the next file that is replaced in the top directory, which is in this Open.
+// process that was killed left half done.
 func (s *Store) prepare(dir string) error {
 	v := s.volume
 	blank, err := isBlank(v.fs, dir)
@@ -168,12 +284,12 @@ func (s *Store) prepare(dir string) error {
 	if err := v.settle(topDir); err != nil {
 		return err
 	}
-	for _, dir := range []string{tmpDir, keysDir, stateDir} {
+	for _, dir := range []string{tmpDir, keysDir, stateDir, journalDir} {
 		if err := v.judge(v.fs.Mkdir(dir)); err != nil {
 			return err
 		}
 	}
-	for _, dir := range []string{keysDir, stateDir} {
+	for _, dir := range []string{topDir, stateDir} {
 		if err := v.settle(dir); err != nil {
 			return err
 		}
@@ -213,29 +329,41 @@ func (s *Store) nodeID() (string, error) {
 	return id, nil
 }
 
-// load fills the index from the headers of all record files and returns the versions that the
-// history does not hold, or that raise its floor.
-func (s *Store) load() ([]version.Version, error) {
+// loadDirs looks which directories of keys there are. If told so, it fills index and memory from
+// the headers of all files in them, durably.
+func (s *Store) loadDirs(scan bool) error {
 	names, err := s.volume.fs.List(keysDir)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	var dirs []string
+	for _, name := range names {
+		if !isKeyDir(name) {
+			s.logger.Warn("stray file among the keys is left alone", "file", join(keysDir, name))
+			continue
+		}
+		dirs = append(dirs, join(keysDir, name))
+		s.dirs[join(keysDir, name)] = true
+	}
+	if !scan || len(dirs) == 0 {
+		return nil
+	}
+	s.logger.Info("no saved index, reading the headers of all records")
+	if err := s.keysDirectory.SyncAll(); err != nil { // a process that was killed may have written any of them
+		return s.volume.latch(err)
 	}
 	var mu sync.Mutex // guards found and failed
 	var found []version.Version
 	var failed error
-	each(names, maxWriters, func(name string) {
-		if !isKeyDir(name) {
-			s.logger.Warn("stray file among the keys is left alone", "file", join(keysDir, name))
-			return
-		}
-		versions, err := s.loadDir(join(keysDir, name))
+	each(dirs, maxWorkers, func(dir string) {
+		versions, err := s.loadDir(dir)
 		mu.Lock()
 		defer mu.Unlock()
 		found = append(found, versions...)
 		failed = errors.Join(failed, err)
-		s.dirs[join(keysDir, name)] = true
 	})
-	return found, failed
+	s.memory.durable.noteAll(found)
+	return failed
 }
 
 func isKeyDir(name string) bool {
@@ -243,12 +371,8 @@ func isKeyDir(name string) bool {
 	return err == nil && len(b) == 1
 }
 
-// loadDir loads one directory of keys. It is settled first, so that nothing is told of a
-// record whose name a power cut would still take away.
+// loadDir loads the headers in one directory of keys and returns the versions of sound records.
 func (s *Store) loadDir(dir string) (found []version.Version, err error) {
-	if err := s.volume.settle(dir); err != nil {
-		return nil, err
-	}
 	names, err := s.volume.fs.List(dir)
 	if err != nil {
 		return nil, err
@@ -260,18 +384,18 @@ func (s *Store) loadDir(dir string) (found []version.Version, err error) {
 		case isBusy(err):
 			return nil, fmt.Errorf("read %s: %w", file, err)
 		case err != nil:
-			s.logger.Error("record is damaged", "file", file, "error", err)
+			s.logger.Warn("record cannot be read", "file", file, "error", err)
 			s.index.setUnreadable(file)
 			continue
 		case keyPath(h.key) != file:
 			s.logger.Warn("stray record is left alone", "file", file, "key", h.key)
 			continue
 		case !sizeOK:
-			s.logger.Error("record is damaged", "key", h.key, "file", file, "error", "wrong size")
+			s.logger.Warn("record is damaged", "key", h.key, "file", file, "error", "wrong size")
 		}
 		s.index.set(entry{key: h.key, meta: h.meta, damaged: !sizeOK})
-		if v := h.meta.Version; sizeOK && !s.seen.durable.holds(v) {
-			found = append(found, v)
+		if sizeOK {
+			found = append(found, h.meta.Version)
 		}
 	}
 	return found, nil

@@ -2,6 +2,8 @@ package disk
 
 import (
 	"bytes"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -62,9 +64,22 @@ func encodeHeader(r replication.Record) []byte {
 }
 
 func (h header) encode() []byte {
-	fields := fmt.Appendf(nil, "key=%s version=%s length=%d crc32c=%08x deleted=%t type=%q",
-		h.key, h.meta.Version, h.meta.Size, h.sum, h.meta.Deleted, h.contentType)
-	return fmt.Appendf(nil, "%s %08x %s\n", recordMark, crc32.Checksum(fields, castagnoli), fields)
+	const sumAt = len(recordMark) + 1
+	b := make([]byte, 0, 192+len(h.key)+len(h.contentType))
+	b = append(append(b, recordMark...), " 01234567 "...)
+	b = append(append(b, "key="...), h.key...)
+	b = append(append(b, " version="...), h.meta.Version.String()...)
+	b = strconv.AppendInt(append(b, " length="...), h.meta.Size, 10)
+	b = appendHex(append(b, " crc32c="...), h.sum)
+	b = strconv.AppendBool(append(b, " deleted="...), h.meta.Deleted)
+	b = strconv.AppendQuote(append(b, " type="...), h.contentType)
+	appendHex(b[:sumAt], crc32.Checksum(b[sumAt+9:], castagnoli))
+	return append(b, '\n')
+}
+
+// appendHex appends n as eight hexadecimal digits.
+func appendHex(b []byte, n uint32) []byte {
+	return hex.AppendEncode(b, binary.BigEndian.AppendUint32(nil, n))
 }
 
 // parseHeader reads a header line without its newline. It accepts exactly what encode writes.

@@ -29,12 +29,12 @@ func drawRecord(t *rapid.T) replication.Record {
 	return r
 }
 
-func encodeRecord(r replication.Record) []byte { return append(encodeHeader(r), r.Value...) }
+func contentOf(r replication.Record) []byte { return encodeRecord(r)[1:] }
 
 func TestRecordsReadBackTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := drawRecord(t)
-		got, err := parseRecord(encodeRecord(want))
+		got, err := parseRecord(contentOf(want))
 		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); err != nil || diff != "" {
 			t.Fatalf("%v (-want +got):\n%s", err, diff)
 		}
@@ -58,15 +58,15 @@ func TestNoHeaderIsLongerThanTheLongest(t *testing.T) {
 }
 
 func FuzzParseRecord(f *testing.F) {
-	f.Add(encodeRecord(put("foo", 1, "some value")))
-	f.Add(encodeRecord(tombstone("Foo", 2)))
-	f.Add(encodeRecord(replication.Record{Key: "k", Version: at(3), ContentType: "a \"b\"\n\xff", Value: []byte("\n\n")}))
+	f.Add(contentOf(put("foo", 1, "some value")))
+	f.Add(contentOf(tombstone("Foo", 2)))
+	f.Add(contentOf(replication.Record{Key: "k", Version: at(3), ContentType: "a \"b\"\n\xff", Value: []byte("\n\n")}))
 	f.Add([]byte("snakes1 00000000 key= version= length= crc32c= deleted= type=\n"))
 	f.Add([]byte("\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseRecord(data)
-		if err == nil && !bytes.Equal(encodeRecord(r), data) {
-			t.Fatalf("accepted %q, which is written as %q", data, encodeRecord(r))
+		if err == nil && !bytes.Equal(contentOf(r), data) {
+			t.Fatalf("accepted %q, which is written as %q", data, contentOf(r))
 		}
 		if err == nil && check(r) != nil {
 			t.Fatalf("accepted %q: %v", data, check(r))

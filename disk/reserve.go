@@ -7,45 +7,42 @@ import (
 	"github.com/protocol7/snakes/replication"
 )
 
-// The reserve is a file of zeros that holds room for when the disk is full. PUTs are refused
-// then, but deletes, seen dots and the roster go on, and deletes are how people make room. The
-// first of them that finds no room gives the reserve away; PUTs are refused from then on until
-// one of them could set a reserve aside again.
+// The reserve is a file of zeros that holds room for when the disk is full. Values are refused
+// then, but the roster, saves and the files of tombstones go on. The first of them that finds no
+// room gives the reserve away; values are refused from then on until one of them could set a
+// reserve aside again. Deletes and seen dots need no room but in the journal, whose segments take
+// theirs before they are needed.
 const (
 	reserveFile  = "reserve"
 	reserveBytes = 256 << 10
 )
 
-// attempt runs op, which needs room on the disk and leaves nothing behind when there is none.
-// A small one may use the reserve.
+// attempt runs op, which needs room on the disk and can be tried again when there is none. A
+// small one may use the reserve.
 func (v *volume) attempt(small bool, op func() error) error {
-	if !small {
-		return v.attemptPut(op)
-	}
 	err := op()
-	if errors.Is(err, replication.ErrDiskFull) && v.release() {
+	if small && errors.Is(err, replication.ErrDiskFull) && v.release() {
 		err = op()
 	}
 	return err
 }
 
-func (v *volume) attemptPut(op func() error) error {
-	if err := v.refill(); err != nil {
-		return err
-	}
-	if err := op(); err != nil {
-		return err
-	}
+// hasRoom reports whether nothing is known to have found no room, and there is a reserve.
+func (v *volume) hasRoom() bool {
 	v.mu.Lock()
-	found := v.full != nil && v.reserved
-	if found {
-		v.full = nil
-	}
+	defer v.mu.Unlock()
+	return v.full == nil && v.reserved
+}
+
+// foundRoom notes that the disk is not full any more.
+func (v *volume) foundRoom() {
+	v.mu.Lock()
+	found := v.full != nil
+	v.full = nil
 	v.mu.Unlock()
 	if found {
 		v.logger.Info("disk has room again")
 	}
-	return nil
 }
 
 // release gives the room of the reserve away and reports whether there was any.

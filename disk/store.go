@@ -7,10 +7,13 @@ import (
 	"io/fs"
 	"iter"
 	"os"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/protocol7/snakes/disk/journal"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -23,24 +26,50 @@ type Config struct {
 	// Logger is told of damage, of leftovers, and once when the disk fails. nil: nobody is.
 	Logger hclog.Logger
 
-	fs           fileSystem // nil: that of the machine
-	logEntries   int        // 0: logEntries
-	reserveBytes int        // 0: reserveBytes
+	fs              fileSystem // nil: that of the machine
+	reserveBytes    int        // 0: reserveBytes
+	segmentBytes    int64      // 0: segmentBytes
+	checkpointBytes int64      // 0: checkpointBytes
+	backlogBytes    int64      // 0: backlogBytes
+	untended        bool       // without the goroutine: nothing is filed but by checkpoints and for want of room
 }
 
 // Store is a replication.Store in a directory. It is safe for concurrent use; [Store.Close]
 // ends it.
+//
+// It has one goroutine, which [Open] starts and Close ends. It files records (see backlog) and
+// makes checkpoints.
 type Store struct {
-	volume *volume
-	logger hclog.Logger
-	lock   io.Closer
-	node   string
-	index  *index
-	seen   *seenLog
-	keys   keyLocks
+	volume          *volume
+	logger          hclog.Logger
+	lock            io.Closer
+	node            string
+	index           *index
+	memory          *memory
+	keys            keyLocks
+	journal         *journal.Journal
+	segmentBytes    int64
+	checkpointBytes int64
 
-	dirsMu sync.Mutex // guards dirs
-	dirs   map[string]bool
+	// applying is shared from before an entry is appended to the journal until what it says is
+	// told, and held to divide what came before from what comes later.
+	applying sync.RWMutex
+	unsaved  atomic.Bool // something was appended since the last division
+
+	drops   drops
+	backlog backlog
+	filing  group           // runs file
+	dirs    map[string]bool // directories of keys that are there; for file only
+	awake   chan struct{}   // has an element when there is something to file
+	stop    chan struct{}   // closed to end the goroutine
+	tending sync.WaitGroup  // the goroutine
+
+	checkpoints   group // runs checkpoint, which alone uses the next three
+	generation    uint64
+	saves         map[string]bool // the files of saves that are there
+	keysDirectory directory
+	saved         atomic.Uint64 // the segment up to which the last save has everything
+	savedBytes    atomic.Int64  // the length of the last save
 
 	stateMu sync.RWMutex // held while state files are written, shared while they are read
 
@@ -78,9 +107,10 @@ func (s *Store) Lookup(key string) (replication.Meta, error) {
 	return e.meta, nil
 }
 
-// Get implements replication.Store. It reads the key's file. A file that cannot be read or
-// does not hold what it should makes the key damaged from then on; only when the machine is
-// out of file handles does Get return that error, and the key stays as it is.
+// Get implements replication.Store. It reads the key's file, or what is to be written there. A
+// file that cannot be read or does not hold what it should is replaced from the journal, if that
+// still has the record; else the key is damaged from then on. Only when the machine is out of
+// file handles does Get return that error, and the key stays as it is.
 func (s *Store) Get(key string) (replication.Record, error) {
 	if err := s.enter(); err != nil {
 		return replication.Record{}, err
@@ -90,8 +120,8 @@ func (s *Store) Get(key string) (replication.Record, error) {
 	if !errors.Is(err, errMismatch) {
 		return r, err
 	}
-	// Either somebody is writing the key and has renamed the file already, which must not be
-	// told before it is synced, or the file is damaged. With the key locked, nobody is.
+	// Either the key was written meanwhile, and its file with it, or the file is damaged. With
+	// the key locked, nobody writes it, and its file only if it is in the backlog.
 	s.keys.lock(key)
 	defer s.keys.unlock(key)
 	r, err = s.read(key)
@@ -99,9 +129,11 @@ func (s *Store) Get(key string) (replication.Record, error) {
 		return r, err
 	}
 	e, _ := s.index.find(key)
-	e.damaged = true
-	s.index.set(e)
-	s.logger.Error("record is damaged", "key", key, "file", keyPath(key), "error", err)
+	if r, found := s.readJournal(e); found {
+		s.logger.Warn("damaged file is replaced from the journal", "key", key, "file", keyPath(key), "error", err)
+		return r, nil
+	}
+	s.markDamaged(e, err)
 	return replication.Record{}, fmt.Errorf("%w: %s", replication.ErrDamaged, key)
 }
 
@@ -113,14 +145,26 @@ func (s *Store) read(key string) (replication.Record, error) {
 	if err != nil {
 		return replication.Record{}, err
 	}
-	data, err := s.volume.fs.ReadFile(keyPath(key))
+	var content []byte
+	if u := s.backlog.get(key); u != nil && u.version == want.Version {
+		if content, err = s.contentOf(u); err == nil && u.content != nil {
+			content = slices.Clone(content) // the caller owns it
+		}
+	} else {
+		content, err = s.volume.fs.ReadFile(keyPath(key))
+	}
 	if isBusy(err) {
 		return replication.Record{}, fmt.Errorf("read %s: %w", key, err)
 	}
 	if err != nil {
 		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
 	}
-	r, err := parseRecord(data)
+	return parseExpected(content, key, want)
+}
+
+// parseExpected reads the content of a file that should hold a certain record.
+func parseExpected(content []byte, key string, want replication.Meta) (replication.Record, error) {
+	r, err := parseRecord(content)
 	if err != nil {
 		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
 	}
@@ -130,20 +174,54 @@ func (s *Store) read(key string) (replication.Record, error) {
 	return r, nil
 }
 
+// readJournal returns the record of e if the journal still has it, and has its file written
+// again. The key is locked.
+func (s *Store) readJournal(e entry) (replication.Record, bool) {
+	if e.at == (place{}) {
+		return replication.Record{}, false
+	}
+	payload, err := s.journal.ReadAt(e.at.position())
+	if err != nil || len(payload) == 0 {
+		return replication.Record{}, false
+	}
+	r, err := parseExpected(payload[1:], e.key, e.meta)
+	if err != nil {
+		return replication.Record{}, false
+	}
+	content := slices.Clone(payload[1:]) // the caller owns the record's value
+	s.backlog.put(e.key, &unfiled{version: e.meta.Version, deleted: r.Deleted, at: e.at.position(), content: content})
+	s.wake()
+	return r, true
+}
+
+// markDamaged notes that the record of e cannot be read whole. The key is locked.
+func (s *Store) markDamaged(e entry, cause error) {
+	e.damaged = true
+	s.index.set(e)
+	if u := s.backlog.get(e.key); u != nil {
+		s.backlog.done(e.key, u)
+	}
+	s.logger.Error("record is damaged", "key", e.key, "file", keyPath(e.key), "error", cause)
+}
+
 // Seen implements replication.Store.
-func (s *Store) Seen() *seen.Set { return s.seen.set() }
+func (s *Store) Seen() *seen.Set { return s.memory.set() }
 
 // SeenHash implements replication.Store.
-func (s *Store) SeenHash() uint64 { return s.seen.hash() }
+func (s *Store) SeenHash() uint64 { return s.memory.hash() }
 
-// Unite implements replication.Store. It writes a new snapshot of the seen set, and nothing if
-// all of the dots are seen already. Calls wait for each other.
+// Unite implements replication.Store. It writes the set into the journal, and nothing if all of
+// the dots are seen already.
 func (s *Store) Unite(dots *seen.Set) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.leave()
-	if err := s.seen.unite(dots); err != nil {
+	err := s.volume.broken()
+	if err == nil && s.memory.lacks(dots) {
+		err = s.appendHistory(history{seen: dots.Clone()}, false)
+	}
+	if err != nil {
 		return fmt.Errorf("unite seen set: %w", err)
 	}
 	return nil
@@ -208,14 +286,21 @@ func (s *Store) Writable() error { return s.volume.writable() }
 // Begin notes durably that this process stamps versions with origin, which is not 0, and
 // returns the highest timestamp that processes of this node are known to have stamped before,
 // so that a clock can start above it. Timestamps of other nodes do not count. A process may
-// begin anew with another origin. Errors are those of Apply; ErrDiskFull comes only when some
-// ten thousand processes have begun on a disk that had no room all the time.
+// begin anew with another origin. Errors are those of Apply; ErrDiskFull comes only when many
+// processes have begun on a disk that had no room all the time.
 func (s *Store) Begin(origin uint64) (floor version.Timestamp, err error) {
+	if origin == 0 {
+		return version.Timestamp{}, errors.New("origin 0 names no process")
+	}
 	if err := s.enter(); err != nil {
 		return version.Timestamp{}, err
 	}
 	defer s.leave()
-	return s.seen.begin(origin)
+	begun := history{seen: new(seen.Set), own: map[uint64]bool{origin: true}}
+	if err := s.appendHistory(begun, true); err != nil {
+		return version.Timestamp{}, err
+	}
+	return s.memory.floor(), nil
 }
 
 // LoadState returns what SaveState was given last under name; if the last SaveState failed, that
@@ -275,8 +360,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// Close waits for operations under way, saves what makes the next Open quick, and gives the
-// directory free. What was acknowledged is durable whether it succeeds or not. Operations that
+// Close waits for operations under way, writes all files that are not yet, saves what makes the
+// next Open quick, and gives the directory free. What was acknowledged is durable whether it succeeds or not. Operations that
 // need files return an error that wraps os.ErrClosed from then on; closing again does nothing.
 func (s *Store) Close() error {
 	s.use.Lock()
@@ -285,7 +370,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	if err := errors.Join(s.seen.close(), s.lock.Close()); err != nil {
+	if err := errors.Join(s.closeJournal(), s.lock.Close()); err != nil {
 		return fmt.Errorf("close store: %w", err)
 	}
 	return nil

@@ -23,8 +23,16 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// tiny returns a Config that makes everything happen after few writes.
+func tiny(files *memFS) Config {
+	return Config{fs: files, reserveBytes: 100, segmentBytes: 1 << 10, checkpointBytes: 2 << 10, backlogBytes: 200, untended: true}
+}
+
+// mustOpen opens a store. In memory it has no goroutine, so that each step is where the test
+// wants it.
 func mustOpen(t *testing.T, cfg Config) *Store {
 	t.Helper()
+	cfg.untended = cfg.untended || cfg.fs != nil
 	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +45,23 @@ func mustClose(t *testing.T, s *Store) {
 	t.Helper()
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// settle has all records in their files, and none in the journal.
+func settle(t *testing.T, s *Store) {
+	t.Helper()
+	for range 2 {
+		if err := s.checkpoints.do(s.checkpoint); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// loseSaves takes away what makes reading all files unnecessary.
+func loseSaves(files *memFS) {
+	for _, name := range saveFiles {
+		files.root.set(name, nil)
 	}
 }
 
@@ -67,24 +92,28 @@ func TestStoreConforms(t *testing.T) {
 			return mustOpen(t, Config{Dir: dirs[s]})
 		},
 		Damage: func(t *testing.T, s replication.Store, key string) {
+			settle(t, s.(*Store))
 			flipLast(t, filepath.Join(dirs[s], filepath.FromSlash(keyPath(key))))
 		},
 	}.Run(t)
 }
 
 // TestStoreConformsAfterAKill is the same without closing: everything acknowledged is on disk.
-// The seen log is so short that it starts over many times.
+// Checkpoints are so frequent that segments come and go all the time.
 func TestStoreConformsAfterAKill(t *testing.T) {
 	disks := map[replication.Store]*memFS{}
 	storetest.Suite{
 		Open: func(t *testing.T) replication.Store {
 			files := newMemFS()
-			s := mustOpen(t, Config{fs: files, logEntries: 10})
+			s := mustOpen(t, tiny(files))
 			disks[s] = files
 			return s
 		},
 		Reopen: func(t *testing.T, s replication.Store) replication.Store {
-			return mustOpen(t, Config{fs: disks[s].kill(), logEntries: 10})
+			if err := s.(*Store).settleDrops(); err != nil { // a kill may bring dropped tombstones back
+				t.Fatal(err)
+			}
+			return mustOpen(t, tiny(disks[s].kill()))
 		},
 	}.Run(t)
 }
@@ -228,7 +257,7 @@ func TestLeftoversInTmpAreRemovedAtOpen(t *testing.T) {
 // TestAnyFlippedBitIsNoticed flips each bit of a record file, before an Open and after it.
 func TestAnyFlippedBitIsNoticed(t *testing.T) {
 	files := newMemFS()
-	s := mustOpen(t, Config{fs: files, logEntries: 8})
+	s := mustOpen(t, tiny(files))
 	apply(t, s, put("foo", 1, "value"), put("other", 2, "value"))
 	mustClose(t, s)
 	node, _, _ := files.find(keyPath("foo"))
@@ -249,12 +278,12 @@ func TestAnyFlippedBitIsNoticed(t *testing.T) {
 	}
 	for bit := range 8 * len(node.data) {
 		node.data[bit/8] ^= 1 << (bit % 8)
-		s := mustOpen(t, Config{fs: files, logEntries: 8})
+		s := mustOpen(t, tiny(files))
 		check(s, bit, "before open")
 		mustClose(t, s)
 		node.data[bit/8] ^= 1 << (bit % 8)
 
-		s = mustOpen(t, Config{fs: files, logEntries: 8})
+		s = mustOpen(t, tiny(files))
 		node.data[bit/8] ^= 1 << (bit % 8)
 		check(s, bit, "after open")
 		mustClose(t, s)
@@ -275,7 +304,9 @@ func TestDamagedFilesAreUnknownUntilWrittenAgain(t *testing.T) {
 			files := newMemFS()
 			s := mustOpen(t, Config{fs: files})
 			apply(t, s, put("Key", 5, "value"), put(long, 6, "value"))
+			settle(t, s)
 			mustClose(t, s)
+			loseSaves(files)
 			for _, key := range []string{"Key", long} {
 				node, _, _ := files.find(keyPath(key))
 				damage(node)
@@ -304,6 +335,7 @@ func TestAFileThatIsGoneIsDamageNotAbsence(t *testing.T) {
 	files := newMemFS()
 	s := mustOpen(t, Config{fs: files})
 	apply(t, s, put("foo", 1, "value"))
+	settle(t, s)
 	if err := files.Remove(keyPath("foo")); err != nil {
 		t.Fatal(err)
 	}
@@ -316,17 +348,20 @@ func TestBeingOutOfFileHandlesIsNeitherDamageNorADiskError(t *testing.T) {
 	files := newMemFS()
 	s := mustOpen(t, Config{fs: files})
 	apply(t, s, put("foo", 1, "value"))
+	settle(t, s)
 	files.onRead = func(string) error { return syscall.EMFILE }
 	if _, err := s.Get("foo"); !errors.Is(err, syscall.EMFILE) {
 		t.Errorf("get: got %v, want EMFILE", err)
 	}
-	if err := s.Apply([]replication.Record{put("foo", 2, "value")})[0].Err; !errors.Is(err, syscall.EMFILE) {
-		t.Errorf("apply: got %v, want EMFILE", err)
+	apply(t, s, put("foo", 2, "value"))
+	if err := s.round(); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("file: got %v, want EMFILE", err)
 	}
 	files.onRead = nil
 	if _, err := s.Get("foo"); err != nil || s.Writable() != nil {
 		t.Errorf("afterwards: got %v, %v", err, s.Writable())
 	}
+	settle(t, s)
 	apply(t, s, put("foo", 2, "value"))
 }
 
@@ -335,6 +370,7 @@ func TestStrayFilesAmongTheKeysAreLeftAlone(t *testing.T) {
 	s := mustOpen(t, Config{fs: files})
 	apply(t, s, put("foo", 1, "value"))
 	mustClose(t, s)
+	loseSaves(files)
 	node, dir, _ := files.find(keyPath("foo"))
 	dir.set("foo.bak", node)
 	dir.set("fox", node)
@@ -373,13 +409,10 @@ func TestADiskErrorLatchesTheStoreUntilRestart(t *testing.T) {
 		op  string
 		err error
 	}{
-		{"create", syscall.EIO},
 		{"write", syscall.EIO},
+		{"write", syscall.EROFS},
 		{"sync", syscall.EIO},
-		{"rename", syscall.EROFS},
-		{"syncdir", syscall.EIO},
 		{"sync", syscall.ENOSPC},
-		{"syncdir", syscall.ENOSPC},
 	} {
 		t.Run(fmt.Sprint(tc.op, " ", tc.err), func(t *testing.T) {
 			files, disk := newMemFS(), new(failing)
@@ -429,39 +462,86 @@ func TestADiskErrorLatchesTheStoreUntilRestart(t *testing.T) {
 	}
 }
 
+func TestADiskErrorInACheckpointLatchesAndLosesNothing(t *testing.T) {
+	for _, tc := range []struct {
+		op, name string
+		err      error
+	}{
+		{"create", "journal/spare", syscall.EIO},
+		{"sync", "journal/spare", syscall.EIO},
+		{"rename", "journal/0000000000000002", syscall.EROFS},
+		{"syncdir", "journal", syscall.ENOSPC},
+		{"sync", "journal/0000000000000002", syscall.EIO},
+		{"mkdir", "keys/2c", syscall.EIO},
+		{"create", "keys/2c/foo", syscall.EIO},
+		{"write", "keys/2c/foo", syscall.EIO},
+		{"syncall", "keys", syscall.EIO},
+		{"syncall", "keys", syscall.ENOSPC},
+		{"create", "index-b", syscall.EIO},
+		{"write", "index-b", syscall.EIO},
+		{"sync", "index-b", syscall.ENOSPC},
+		{"syncdir", ".", syscall.EIO},
+	} {
+		files, disk := newMemFS(), new(failing)
+		files.on = disk.hook
+		s := mustOpen(t, Config{fs: files})
+		apply(t, s, put("foo", 1, "one"))
+		disk.set(tc.err, func(s step) bool { return s.op == tc.op && s.name == tc.name })
+		if err := s.checkpoints.do(s.checkpoint); !errors.Is(err, replication.ErrReadOnly) || !errors.Is(err, tc.err) {
+			t.Errorf("%s %s: got %v, want ErrReadOnly because of %v", tc.op, tc.name, err, tc.err)
+		}
+		disk.set(nil, nil)
+		if err := s.Apply([]replication.Record{put("foo", 2, "two")})[0].Err; !errors.Is(err, replication.ErrReadOnly) {
+			t.Errorf("%s %s: then apply: got %v, want ErrReadOnly", tc.op, tc.name, err)
+		}
+		for _, when := range []string{"latched", "after a restart"} {
+			if r, err := s.Get("foo"); err != nil || string(r.Value) != "one" {
+				t.Errorf("%s %s, %s: got %v, %v", tc.op, tc.name, when, r, err)
+			}
+			mustClose(t, s)
+			s = mustOpen(t, Config{fs: files})
+		}
+	}
+}
+
+// used returns how many bytes a file or directory takes.
+func (n *memNode) used() int {
+	bytes := len(n.data)
+	for _, child := range n.names {
+		bytes += 200 + child.used() // the directory entry and the inode
+	}
+	return bytes
+}
+
 // TestAFullDiskRefusesValuesAndTakesDeletes gives the disk room for so many bytes only.
 func TestAFullDiskRefusesValuesAndTakesDeletes(t *testing.T) {
 	files := newMemFS()
 	var room int
 	var mu sync.Mutex
-	used := func() (bytes int) {
-		var add func(n *memNode)
-		add = func(n *memNode) {
-			bytes += len(n.data)
-			for _, child := range n.names {
-				bytes += 200 // the directory entry and the inode
-				add(child)
-			}
-		}
+	used := func() int {
 		files.mu.Lock()
 		defer files.mu.Unlock()
-		add(files.root)
-		return bytes
+		return files.root.used()
 	}
 	limit := func(bytes int) { mu.Lock(); room = bytes; mu.Unlock() }
 	files.on = func(s step) error {
 		mu.Lock()
 		defer mu.Unlock()
 		if need := map[string]int{"create": 200, "mkdir": 200}[s.op]; need > 0 && used()+need > room ||
-			s.op == "write" && s.name != logFile && used() >= room {
+			s.op == "write" && files.needsRoom(s) && used()+s.end > room {
 			return syscall.ENOSPC
 		}
 		return nil
 	}
 	limit(1 << 30)
-	s := mustOpen(t, Config{fs: files, logEntries: 16})
+	cfg := tiny(files)
+	cfg.segmentBytes, cfg.checkpointBytes = 16<<10, 64<<10
+	s := mustOpen(t, cfg)
 	for i := range 40 {
 		apply(t, s, put(fmt.Sprint("k", i), i+1, "value"))
+	}
+	if err := s.round(); err != nil {
+		t.Fatal(err)
 	}
 	limit(used())
 	full := func(what string, err error) {
@@ -469,6 +549,11 @@ func TestAFullDiskRefusesValuesAndTakesDeletes(t *testing.T) {
 		if !errors.Is(err, replication.ErrDiskFull) || errors.Is(err, replication.ErrReadOnly) {
 			t.Errorf("%s: got %v, want ErrDiskFull", what, err)
 		}
+	}
+	apply(t, s, put("last", 99, "v")) // there is room for it in the journal
+	full("its file", s.round())
+	if r, err := s.Get("last"); err != nil || string(r.Value) != "v" {
+		t.Errorf("value without a file: got %v, %v", r, err)
 	}
 	before := s.Seen()
 	full("new key", s.Apply([]replication.Record{put("new", 100, "v")})[0].Err)
@@ -480,7 +565,7 @@ func TestAFullDiskRefusesValuesAndTakesDeletes(t *testing.T) {
 	if names, err := files.List(tmpDir); err != nil || len(names) > 0 {
 		t.Errorf("tmp: got %v, %v, want nothing", names, err)
 	}
-	for i := range 40 { // also more than the seen log holds
+	for i := range 40 {
 		apply(t, s, tombstone(fmt.Sprint("k", i), 200+i))
 	}
 	apply(t, s, put("k1", 150, "superseded"))
@@ -491,15 +576,15 @@ func TestAFullDiskRefusesValuesAndTakesDeletes(t *testing.T) {
 
 	// A restart on the full disk changes nothing about that.
 	mustClose(t, s)
-	s = mustOpen(t, Config{fs: files, logEntries: 16})
+	s = mustOpen(t, cfg)
 	full("after a restart", s.Apply([]replication.Record{put("new", 103, "v")})[0].Err)
 	apply(t, s, tombstone("k1", 300))
 
 	limit(1 << 30)
 	full("before anybody tried", s.Writable())
 	apply(t, s, put("new", 104, "v"))
-	if err := s.Writable(); err != nil || s.Len() != 1 {
-		t.Errorf("with room again: got %v and %d keys, want 1", err, s.Len())
+	if err := s.Writable(); err != nil || s.Len() != 2 {
+		t.Errorf("with room again: got %v and %d keys, want 2", err, s.Len())
 	}
 }
 
@@ -507,10 +592,10 @@ func TestGetDoesNotTellARecordBeforeItIsDurable(t *testing.T) {
 	files := newMemFS()
 	s := mustOpen(t, Config{fs: files})
 	apply(t, s, put("foo", 1, "old"))
-	renamed, synced := make(chan struct{}), make(chan struct{})
+	written, synced := make(chan struct{}), make(chan struct{})
 	files.on = func(s step) error {
-		if s.op == "syncdir" {
-			close(renamed)
+		if s.op == "sync" {
+			close(written)
 			<-synced
 			return syscall.EIO
 		}
@@ -518,13 +603,13 @@ func TestGetDoesNotTellARecordBeforeItIsDurable(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { s.Apply([]replication.Record{put("foo", 2, "new")}) })
-	<-renamed
+	<-written
 	if m, err := s.Lookup("foo"); err != nil || m.Version != at(1) {
 		t.Errorf("lookup before the sync: got %v, %v, want version 1", m, err)
 	}
 	wg.Go(func() {
-		if r, err := s.Get("foo"); err == nil {
-			t.Errorf("get: got %q at %v, whose sync failed", r.Value, r.Version)
+		if r, err := s.Get("foo"); err != nil || r.Version != at(1) {
+			t.Errorf("get: got %q at %v, %v, want version 1: the sync of the other fails", r.Value, r.Version, err)
 		}
 	})
 	close(synced)
@@ -579,9 +664,9 @@ func TestTheClockFloorIsWhatThisNodeStampedBefore(t *testing.T) {
 			mustClose(t, s)
 		}
 		files = files.kill()
-		return mustOpen(t, Config{fs: files, logEntries: 8})
+		return mustOpen(t, tiny(files))
 	}
-	s := mustOpen(t, Config{fs: files, logEntries: 8})
+	s := mustOpen(t, tiny(files))
 	begin(s, 1, 0)
 	for n := 1; n <= 20; n++ { // the seen log starts over several times
 		apply(t, s, stamped(1, n), stamped(99, 1000+n))
@@ -634,25 +719,6 @@ func TestStateIsKeptByName(t *testing.T) {
 			t.Errorf("state with byte %d changed: got %q, %v, want an error", i, got, err)
 		}
 		node.data[i] ^= 0x10
-	}
-}
-
-func TestADamagedSeenSnapshotIsSetAsideAndRebuilt(t *testing.T) {
-	files := newMemFS()
-	s := mustOpen(t, Config{fs: files})
-	apply(t, s, put("a", 1, "old"), put("b", 3, "v"))
-	apply(t, s, put("a", 2, "new"))
-	mustClose(t, s)
-	node, _, _ := files.find(snapshotFile)
-	node.data[len(node.data)-1] ^= 1
-	log, _, _ := files.find(logFile)
-	clear(log.data)
-	s = mustOpen(t, Config{fs: files})
-	if got, want := s.Seen().Counters(7), "2-3"; got != want {
-		t.Errorf("seen: got %s, want %s, the records that are there", got, want)
-	}
-	if kept, _, _ := files.find(snapshotFile + ".damaged"); kept != node {
-		t.Error("the damaged snapshot is gone")
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 
 // volume writes files so that they survive, and remembers what the disk said.
 //
-//	          no room            a PUT finds room
+//	          no room            a value finds room, see findRoom
 //	writable ─────────> disk full ─────────> writable
 //	    │                   │
 //	    └───────────────────┴──> latched: any other error of a write, rename or sync

@@ -1,0 +1,212 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/protocol7/snakes/disk/journal"
+	"github.com/protocol7/snakes/replication"
+)
+
+const (
+	// checkpointBytes of journal since the last checkpoint, or as many as the last save had if
+	// that is more, bring about the next: so saves never write more than the journal does.
+	checkpointBytes = 64 << 20
+	// maxJournal checkpoints' worth of segments may be there before writers wait for one. Two
+	// are there in the course of things, for the older save and the newer.
+	maxJournal = 4
+	// filingPause is between two rounds of filing under load. Meanwhile, keys that are written
+	// again and again need no file.
+	filingPause = 100 * time.Millisecond
+	// retryPause is between two rounds of filing while there is no room.
+	retryPause = time.Second
+)
+
+// wake has tend file what is in the backlog.
+func (s *Store) wake() {
+	select {
+	case s.awake <- struct{}{}:
+	default: // it is about to
+	}
+}
+
+// tend files records and makes checkpoints until stop is closed.
+func (s *Store) tend(stop <-chan struct{}) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-s.awake:
+		}
+		again := filingPause
+		if err := s.round(); err != nil {
+			if s.volume.broken() != nil {
+				return // nothing is written any more
+			}
+			again = retryPause
+			s.wake()
+		}
+		pause.Reset(again)
+		select {
+		case <-stop:
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// round does what there is to do now.
+func (s *Store) round() error {
+	err := s.filing.do(s.file)
+	if prepared := s.judgeJournal(s.journal.Prepare()); err == nil {
+		err = prepared
+	}
+	if err == nil && s.sinceCheckpoint() >= s.checkpointDue() {
+		err = s.checkpoints.do(s.checkpoint)
+	}
+	return err
+}
+
+// checkpointDue is how many bytes of journal bring about the next checkpoint.
+func (s *Store) checkpointDue() int64 { return max(s.checkpointBytes, s.savedBytes.Load()) }
+
+func (s *Store) sinceCheckpoint() int64 {
+	_, current := s.journal.Segments()
+	return int64(current-s.saved.Load()) * s.segmentBytes
+}
+
+// keepUp waits for a checkpoint if the journal has outgrown its bounds. It returns an error if
+// the store is latched.
+func (s *Store) keepUp() error {
+	if err := s.volume.broken(); err != nil {
+		return err
+	}
+	if s.journal.Size() < maxJournal*s.checkpointDue() {
+		return nil
+	}
+	err := s.checkpoints.do(s.checkpoint)
+	if errors.Is(err, replication.ErrDiskFull) { // what is written next takes room that is there, or is refused
+		return nil
+	}
+	return err
+}
+
+// findRoom returns nil if values can be taken, now that the disk is not full or no longer. It
+// is full until every record has found its room in a file, and there is a reserve for when it
+// is full the next time: for deletes, the room left in the journal, and a file for the rest.
+func (s *Store) findRoom() error {
+	if s.volume.hasRoom() {
+		return nil
+	}
+	err := s.filing.do(s.file)
+	if err == nil {
+		err = s.volume.refill()
+	}
+	if err == nil {
+		err = s.judgeJournal(s.journal.Prepare())
+	}
+	if err == nil {
+		s.volume.foundRoom()
+	}
+	return err
+}
+
+// checkpoint takes what old segments of the journal tell to where it rests, and removes them.
+// In this order:
+//
+//  1. a new segment begins, with the history: all that is older is in the ones before;
+//  2. every record of those is written to its file;
+//  3. all files, and the names that lead to them, are synced;
+//  4. the index is saved, in place of the older of the two saves, and synced;
+//  5. the segments are removed that neither save needs.
+//
+// So whatever happens at any time, there is a save, or files that can be read instead, and
+// every segment with what they lack. It is a run of s.checkpoints.
+func (s *Store) checkpoint() error {
+	ended, snapshot, err := s.divide()
+	if err != nil {
+		return err
+	}
+	err = s.filing.do(s.file)
+	if err != nil && !errors.Is(err, replication.ErrDiskFull) || s.backlog.holds(ended) {
+		return err
+	}
+	if err := s.volume.broken(); err != nil {
+		return err
+	}
+	if err := s.keysDirectory.SyncAll(); err != nil {
+		return s.volume.latch(err)
+	}
+	previous := s.saved.Load()
+	if err := s.save(ended, snapshot); err != nil {
+		return err
+	}
+	if err := s.journal.Remove(previous); err != nil {
+		return s.volume.judge(err)
+	}
+	return nil
+}
+
+// divide ends the segment of the journal and returns its number, and what there was then.
+func (s *Store) divide() (ended uint64, snapshot contents, err error) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if err := s.volume.broken(); err != nil {
+		return 0, contents{}, err
+	}
+	if ended, err = s.journal.Rotate(); err != nil {
+		return 0, contents{}, s.judgeJournal(err)
+	}
+	h := s.memory.copy()
+	if _, err = s.journal.Append(nil, encodeHistoryEntry(h)); err != nil {
+		return 0, contents{}, s.judgeJournal(err)
+	}
+	s.unsaved.Store(false)
+	snapshot = s.index.whole()
+	snapshot.history = h
+	return ended, snapshot, nil
+}
+
+// appendHistory makes what h adds durable, and then tells it. last: it may take room that is
+// left to nothing else.
+func (s *Store) appendHistory(h history, last bool) error {
+	s.applying.RLock()
+	defer s.applying.RUnlock()
+	if err := s.volume.broken(); err != nil {
+		return err
+	}
+	payload := encodeHistoryEntry(h)
+	var err error
+	if last {
+		err = s.journal.AppendLast(payload)
+	} else {
+		_, err = s.journal.Append(make([]journal.Position, 0, 1), payload)
+	}
+	if err != nil {
+		return s.judgeJournal(err)
+	}
+	s.unsaved.Store(true)
+	s.memory.merge(h)
+	return nil
+}
+
+// closeJournal ends filing and makes a last checkpoint, so that the next Open is quick, unless
+// the store is latched. With no room for it, the journal is enough. Nobody uses the store.
+func (s *Store) closeJournal() error {
+	close(s.stop)
+	s.tending.Wait()
+	var err error
+	if s.volume.broken() == nil && (s.unsaved.Load() || s.backlog.len() > 0 || s.drops.count.Load() > 0) {
+		if err = s.checkpoint(); errors.Is(err, replication.ErrDiskFull) {
+			err = nil
+		}
+	}
+	closeRead(s.keysDirectory)
+	if closed := s.journal.Close(); closed != nil && err == nil && s.volume.broken() == nil {
+		err = fmt.Errorf("journal: %w", closed)
+	}
+	return err
+}
