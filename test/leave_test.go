@@ -132,7 +132,7 @@ func TestLeaveCommandWaitsUntilTheNodeHasLeft(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 3)
 	n := c.Node(1)
-	out, err := snakes(t, "leave", "--server", n.Addr())
+	out, err := snakes(t, "leave", "--yes", "--server", n.Addr())
 	if err != nil || !strings.Contains(out, fmt.Sprintf("%s has left; 2 members remain", n.Name)) {
 		t.Errorf("got %v, %q", err, out)
 	}

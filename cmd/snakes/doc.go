@@ -33,8 +33,8 @@
 // not.
 //
 // leave and repair are about one node, so that they take one server and never go to the next. leave goes on asking the
-// node and the other members until nobody counts the node any more; --timeout bounds each answer, not that wait. repair
-// asks for a yes, and without a terminal it needs --yes.
+// node and the other members until nobody counts the node any more; --timeout bounds each answer, not that wait. leave,
+// repair and bench ask for a yes, and without a terminal they need --yes.
 //
 // # Signals and exit codes
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -25,7 +26,7 @@ func (r *remote) leave() *cobra.Command {
 		Long: `Tells the node at --server to leave its cluster for good, and waits until it has: it takes no more writes,
 waits until the others have all that it has, leaves, so that there is one member less, and ends. Ctrl-C ends the
 wait and not the leaving; SIGTERM to the node ends that, and the node stays a member. A node that is started again with
-the data of one that has left joins the cluster as a new one.`,
+the data of one that has left joins the cluster as a new one. It asks before it begins, unless --yes is given.`,
 		Example: "  snakes leave --server http://127.0.0.1:9002",
 		Args:    arguments(""), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,12 +54,21 @@ func (r *remote) oneServer(cmd *cobra.Command) (string, error) {
 
 // waitUntilGone tells the node at server to leave and returns nil once it has left.
 func (r *remote) waitUntilGone(ctx context.Context, server string) error {
-	var members client.Members
+	members, err := r.membersAt(ctx, []string{server})
+	if err != nil {
+		return err
+	}
+	if isJoining(members) {
+		return fmt.Errorf("%w: %s is in no cluster yet, so there is nothing to leave", client.ErrNotReady, members.Self)
+	}
+	what := fmt.Sprintf("leave takes %s at %s out of cluster %s for good.\nThe cluster has %s and will have %d.",
+		members.Self, server, members.Cluster, countMembers(members.Known), members.Known-1)
+	if err := r.confirm(ctx, what); err != nil {
+		return err
+	}
 	var leaving client.Begun
-	err := r.askAt(ctx, []string{server}, func(ctx context.Context, c *client.Client) (err error) {
-		if members, err = c.Members(ctx); err == nil {
-			leaving, err = c.Leave(ctx)
-		}
+	err = r.askAt(ctx, []string{server}, func(ctx context.Context, c *client.Client) (err error) {
+		leaving, err = c.Leave(ctx)
 		return err
 	})
 	if err != nil {
@@ -79,6 +89,27 @@ func (r *remote) waitUntilGone(ctx context.Context, server string) error {
 	return d.wait(ctx)
 }
 
+// isJoining reports whether the node that answered has reached no cluster yet.
+func isJoining(members client.Members) bool {
+	return slices.ContainsFunc(members.Members, func(m client.Member) bool { return m.Name == members.Self && m.State == "joining" })
+}
+
+// countMembers returns "1 member" or "n members".
+func countMembers(n int) string {
+	if n == 1 {
+		return "1 member"
+	}
+	return fmt.Sprintf("%d members", n)
+}
+
+// remain returns "1 member remains" or "n members remain".
+func remain(n int) string {
+	if n == 1 {
+		return countMembers(n) + " remains"
+	}
+	return countMembers(n) + " remain"
+}
+
 // departure is a node on its way out, as seen from here.
 type departure struct {
 	*remote
@@ -93,13 +124,13 @@ func (d *departure) wait(ctx context.Context) error {
 	heard := time.Now() // of it or of another member
 	for {
 		alive := d.alive(ctx)
-		members, err := d.members(ctx, d.others)
+		members, err := d.membersAt(ctx, d.others)
 		switch {
 		case ctx.Err() != nil:
 			fmt.Fprintf(d.stderr, "%s goes on leaving; to stop it, stop the node\n", d.leaving.Name)
 			return errInterrupted
 		case err == nil && !lists(members, d.leaving.ID):
-			fmt.Fprintf(d.stderr, "%s has left; %d members remain\n", d.leaving.Name, members.Known)
+			fmt.Fprintf(d.stderr, "%s has left; %s\n", d.leaving.Name, remain(members.Known))
 			return nil
 		case err == nil && !alive && time.Since(heard) > d.silence:
 			return fmt.Errorf("%s has ended, but still counts as a member; start it, or forget it: curl -X DELETE http://%s/-/members/%s",
@@ -119,16 +150,16 @@ func (d *departure) wait(ctx context.Context) error {
 
 // alive reports whether the node itself answers.
 func (d *departure) alive(ctx context.Context) bool {
-	members, err := d.members(ctx, []string{d.server})
+	members, err := d.membersAt(ctx, []string{d.server})
 	return err == nil && lists(members, d.leaving.ID)
 }
 
-// members asks one of servers who is in the cluster.
-func (d *departure) members(ctx context.Context, servers []string) (members client.Members, err error) {
+// membersAt asks one of servers who is in the cluster.
+func (r *remote) membersAt(ctx context.Context, servers []string) (members client.Members, err error) {
 	if len(servers) == 0 {
 		return members, errors.New("no other member is known")
 	}
-	err = d.askAt(ctx, servers, func(ctx context.Context, c *client.Client) (err error) {
+	err = r.askAt(ctx, servers, func(ctx context.Context, c *client.Client) (err error) {
 		members, err = c.Members(ctx)
 		return err
 	})
@@ -136,12 +167,7 @@ func (d *departure) members(ctx context.Context, servers []string) (members clie
 }
 
 func lists(members client.Members, id string) bool {
-	for _, m := range members.Members {
-		if m.ID == id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(members.Members, func(m client.Member) bool { return m.ID == id })
 }
 
 func (r *remote) repair() *cobra.Command {

@@ -22,7 +22,7 @@ func membersOf(w io.Writer, leavingToo bool, other string) {
 	if leavingToo {
 		leaving = fmt.Sprintf(`{"id":%q,"name":"c","address":"127.0.0.1:1"},`, leavingID)
 	}
-	fmt.Fprintf(w, `{"known":2,"members":[%s{"id":"b","name":"b","address":%q}]}`, leaving, other)
+	fmt.Fprintf(w, `{"cluster":"snakes","self":"c","known":2,"members":[%s{"id":"b","name":"b","address":%q}]}`, leaving, other)
 }
 
 // leavingNode is a server that leaves when it is told to.
@@ -49,15 +49,34 @@ func TestLeaveWaitsUntilOthersCountTheNodeNoMore(t *testing.T) {
 	})
 	node := leavingNode(t, strings.TrimPrefix(other, "http://"), func() { told.Store(true) })
 	want := "c is leaving. It will.\nc has left; 2 members remain\n"
-	if got := runHere(t.Context(), nil, "leave", "--server", node); got != (result{0, "", want}) {
+	if got := runHere(t.Context(), nil, "leave", "--yes", "--server", node); got != (result{0, "", want}) {
 		t.Errorf("got %+v, want exit code 0 and %q", got, want)
 	}
 	if looks.Load() < 3 {
 		t.Errorf("it ended after %d looks, while the node was a member", looks.Load())
 	}
-	got := runHere(t.Context(), nil, "leave", "--server", node, "-o", "json")
+	got := runHere(t.Context(), nil, "leave", "--yes", "--server", node, "-o", "json")
 	if got.code != 0 || !strings.HasPrefix(got.stdout, `{"id":"`+leavingID) {
 		t.Errorf("with -o json: got %+v, want exit code 0 and the node's answer", got)
+	}
+}
+
+func TestLeaveWantsToBeMeant(t *testing.T) {
+	var told atomic.Bool
+	node := leavingNode(t, "127.0.0.1:1", func() { told.Store(true) })
+	got := runHere(t.Context(), strings.NewReader("y\n"), "leave", "--server", node)
+	want := "snakes: leave takes c at " + node + " out of cluster snakes for good.\n" +
+		"The cluster has 2 members and will have 1.\nSay --yes if that is meant.\n"
+	if got != (result{2, "", want}) || told.Load() {
+		t.Errorf("without a terminal: got %+v, told %t; want exit code 2, %q, and nothing told", got, told.Load(), want)
+	}
+}
+
+func TestOneMemberRemains(t *testing.T) {
+	for n, want := range map[int]string{1: "1 member remains", 2: "2 members remain"} {
+		if got := remain(n); got != want {
+			t.Errorf("%d: got %q, want %q", n, got, want)
+		}
 	}
 }
 
@@ -71,14 +90,14 @@ func TestLeaveSaysWhenItIsNotDone(t *testing.T) {
 		w.WriteHeader(http.StatusConflict)
 		fmt.Fprint(w, `{"type":"urn:snakes:error:conflict","title":"Last member","detail":"Alone.","node":"a","request_id":"r"}`)
 	})
-	if got := runHere(t.Context(), nil, "leave", "--server", refuses); got.code != 1 || !strings.Contains(got.stderr, "last member: Alone.") {
+	if got := runHere(t.Context(), nil, "leave", "--yes", "--server", refuses); got.code != 1 || !strings.Contains(got.stderr, "last member: Alone.") {
 		t.Errorf("refused: got %+v, want exit code 1 and why", got)
 	}
 
 	ctx, cancel := context.WithCancel(t.Context())
 	other := fake(t, func(w http.ResponseWriter, r *http.Request) { membersOf(w, true, "") })
 	node := leavingNode(t, strings.TrimPrefix(other, "http://"), cancel)
-	if got := runHere(ctx, nil, "leave", "--server", node); got.code != 130 {
+	if got := runHere(ctx, nil, "leave", "--yes", "--server", node); got.code != 130 {
 		t.Errorf("interrupted: got %+v, want exit code 130", got)
 	}
 

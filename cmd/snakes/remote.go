@@ -68,6 +68,12 @@ func (r *remote) askAt(ctx context.Context, servers []string, f func(context.Con
 		return &usageError{fmt.Sprintf("%s: %v", source, err), ""}
 	}
 	defer c.Close()
+	for _, server := range servers {
+		if hasPath(server) {
+			_, source := r.addresses()
+			return &usageError{fmt.Sprintf("%s: server %q has a path; a node's URL has none, like %s", source, server, client.DefaultServer), ""}
+		}
+	}
 	limited := ctx
 	if r.timeout < 0 {
 		return &usageError{fmt.Sprintf("--timeout %v is below zero", r.timeout), ""}
@@ -82,6 +88,15 @@ func (r *remote) askAt(ctx context.Context, servers []string, f func(context.Con
 		return errInterrupted
 	}
 	return err
+}
+
+// hasPath reports whether more follows the host and port of a server than slashes.
+func hasPath(server string) bool {
+	if _, rest, found := strings.Cut(server, "://"); found {
+		server = rest
+	}
+	_, path, _ := strings.Cut(server, "/")
+	return strings.Trim(path, "/") != ""
 }
 
 // timeoutError says which deadline was exceeded.
