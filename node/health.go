@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/replication"
 )
 
 // index is for people who look around with curl.
@@ -91,10 +92,24 @@ func (a *api) checks() []check {
 		{"joined", joined},
 		{"synced", synced},
 		{"disk writable", public(a.Store.Writable())},
-		{"default write level reachable", public(a.Coordinator.Writable())},
+		{"default write level reachable", reachable(a.Coordinator.Writable())},
 		{"clock", a.Monitor.Skew()},
 		{"staying", staying},
 	}
+}
+
+// reachable returns what anybody may read of err, which says why a write would not pass now. It speaks of no write: none
+// was tried.
+func reachable(err error) error {
+	e, ok := errors.AsType[*replication.QuorumError](err)
+	if !ok || kindOf(err).code != "quorum" {
+		return public(err)
+	}
+	missing := ""
+	if names := e.Receipt.Missing; len(names) > 0 {
+		missing = "; missing: " + strings.Join(names, ", ")
+	}
+	return fmt.Errorf("a plain PUT needs %d of %s; %s alive%s", e.Need, count(e.Known, "member", "members"), count(e.Alive, "is", "are"), missing)
 }
 
 // public returns what anybody may read of err: the same that an error answer would say.

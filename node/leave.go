@@ -32,7 +32,7 @@ func (n *Node) Leave() error {
 	}
 	switch majority := replication.Majority(s.Known()); {
 	case !s.Joined():
-		return replication.ErrNotReady
+		return refuse(replication.ErrNotReady, "This node is in no cluster yet, so there is nothing to leave.")
 	case !self.Counted:
 		return membership.ErrNotMember
 	case s.Known() == 1:

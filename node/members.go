@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -23,6 +24,8 @@ type membersAnswer struct {
 	Writable   bool           `json:"writable"`
 	Tombstones int            `json:"tombstones"`
 	Members    []memberAnswer `json:"members"`
+
+	learners int // of Members, those that do not count for Known
 }
 
 type memberAnswer struct {
@@ -74,6 +77,9 @@ func (a *api) describeMembers() membersAnswer {
 	}
 	blocked := a.Collector.Stats().Blocked
 	for _, m := range s.Members {
+		if m.Enrolled && !m.Counted {
+			answer.learners++
+		}
 		if m.Live && (m.Counted || !s.Joined() && m.ID == s.Self) {
 			answer.Alive++
 		}
@@ -138,7 +144,14 @@ func (m membersAnswer) table() []byte {
 		writable = "not writable"
 	}
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "cluster %s: %d known, %d alive, quorum %d, %s\n", m.Cluster, m.Known, m.Alive, m.Quorum, writable)
+	fmt.Fprintf(&b, "cluster %s: %d known, %d alive, quorum %d, %s", m.Cluster, m.Known, m.Alive, m.Quorum, writable)
+	if m.Tombstones > 0 {
+		b.WriteString(", " + count(m.Tombstones, "tombstone", "tombstones"))
+	}
+	if m.learners > 0 {
+		b.WriteString(", " + count(m.learners, "learner", "learners"))
+	}
+	b.WriteString("\n")
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(cells ...any) {
 		fmt.Fprintln(t, strings.TrimSuffix(fmt.Sprintf(strings.Repeat("%v\t", len(cells)), cells...), "\t"))
@@ -171,11 +184,25 @@ func (a *api) forget(w *response, r *http.Request) error {
 		return refuse(errBadParameter, "force is 1 or left out, not %q.", shortened(force))
 	}
 	member := strings.TrimPrefix(rawPath(r), "/-/members/")
-	if err := a.Cluster.Forget(r.Context(), member, present); err != nil {
+	err = a.Cluster.Forget(r.Context(), member, present)
+	if errors.Is(err, membership.ErrMemberAlive) && a.isSilent(member) {
+		err = errMaybeAlive // to stop it is not what is left to do
+	}
+	if err != nil {
 		return fmt.Errorf("forget member: %w", err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+// errMaybeAlive is the answer to whoever forgets a member that does not answer and has not failed yet.
+var errMaybeAlive = errors.New("member may be alive")
+
+// isSilent reports whether the member with a name or id is not given up, and gives no answers.
+func (a *api) isSilent(nameOrID string) bool {
+	return slices.ContainsFunc(a.Cluster.Snapshot().Members, func(m membership.Member) bool {
+		return (m.ID == nameOrID || m.Name == nameOrID) && m.State == membership.Suspect
+	})
 }
 
 // send answers with a body that is ready.

@@ -74,6 +74,8 @@ var kinds = []kind{
 		"No member has this name or id. GET /-/members lists them."),
 	row(membership.ErrMemberAlive, "member-alive", 409, "conflict", "Member is alive",
 		"Only a member that is not alive can be forgotten. Stop it first."),
+	row(errMaybeAlive, "maybe-alive", 409, "conflict", "Member may be alive",
+		"This member does not answer, but has not failed yet. Repeat this in a few seconds, when GET /-/members shows it as failed."),
 	row(membership.ErrLastMember, "last-member", 409, "conflict", "Last member",
 		"This is the only member, so that there is nobody to leave the data to. Stop the node; a new cluster begins with an empty data directory."),
 	row(membership.ErrNotMember, "not-member", 409, "conflict", "Not a member yet",

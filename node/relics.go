@@ -85,8 +85,10 @@ func (n *Node) settleRelic(relic disk.Relic) error {
 	}
 	facts := []any{"path", relic.Path, "records", alone, "damaged", damaged}
 	switch {
+	case alone == 0 && damaged == 0:
+		n.logger.Info("the cluster has everything that was set aside", facts...)
 	case alone == 0:
-		n.logger.Info("the data set aside has no record that nobody else has", facts...)
+		n.logger.Warn("the cluster has everything that was set aside, but for what cannot be read", facts...)
 	case relic.Reason == relicGoneBack:
 		n.logger.Warn("records that only the data set aside had were written again", facts...)
 	default:

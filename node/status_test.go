@@ -27,7 +27,7 @@ func threeMembers() (apiConfig, *fakeCoordinator) {
 	member := func(id, name, address string, state membership.State, counted, live bool) membership.Member {
 		return membership.Member{
 			ID: id, Name: name, Address: address, Version: "1.0.0", State: state, Since: since,
-			Counted: counted, Live: live, Synced: counted,
+			Enrolled: true, Counted: counted, Live: live, Synced: counted,
 		}
 	}
 	config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
@@ -96,7 +96,7 @@ func TestMembersAreListedAsATable(t *testing.T) {
 	n := start(t, config)
 	a := n.ask("GET", "/-/members?format=text", "")
 	want := strings.Join([]string{
-		"cluster snakes: 3 known, 2 alive, quorum 2, writable",
+		"cluster snakes: 3 known, 2 alive, quorum 2, writable, 7 tombstones, 1 learner",
 		"NAME     ADDRESS         STATE          SINCE                 RTT    SKEW    KEYS  BEHIND  BLOCKS  VERSION  ID",
 		"node-a*  127.0.0.1:9000  alive          2026-11-22T12:00:00Z  -      -       1     -       0       1.0.0    0000000000000000000000000000000a",
 		"node-b   127.0.0.1:9001  suspect        2026-11-22T12:00:00Z  0.3ms  -1.5ms  16    2       0       1.0.0    0000000000000000000000000000000b",
@@ -109,6 +109,12 @@ func TestMembersAreListedAsATable(t *testing.T) {
 	}
 	if got, want := a.Header.Get("Content-Type"), "text/plain; charset=utf-8"; got != want {
 		t.Errorf("content type: got %q, want %q", got, want)
+	}
+
+	config.Store.(*fakeStore).tombstones = 0
+	config.Cluster.(*fakeCluster).snapshot.Members[0].Counted = true
+	if a := n.ask("GET", "/-/members?format=text", ""); !strings.HasPrefix(a.text, "cluster snakes: 3 known, 3 alive, quorum 2, writable\n") {
+		t.Errorf("with neither tombstones nor learners: got %s, want a first line without them", a.text)
 	}
 }
 
@@ -133,7 +139,7 @@ func TestAMemberThatHasNotEverythingSaysHowFarItIs(t *testing.T) {
 }
 
 func TestForgetTellsWhyItRefuses(t *testing.T) {
-	config, _ := fakes()
+	config, _ := threeMembers()
 	var got string
 	var fails error
 	config.Cluster.(*fakeCluster).forget = func(nameOrID string, force bool) error {
@@ -157,7 +163,9 @@ func TestForgetTellsWhyItRefuses(t *testing.T) {
 		{"node-c?w=1", nil, 400, "bad-parameter", "", ""},
 		{"node%2dc", membership.ErrUnknownMember, 404, "not-found", "node%2dc false", ""},
 		{"..", membership.ErrUnknownMember, 404, "not-found", ".. false", ""},
-		{"node-b", membership.ErrMemberAlive, 409, "conflict", "node-b false", ""},
+		{"node-a", membership.ErrMemberAlive, 409, "conflict", "node-a false", `"title":"Member is alive","status":409,"detail":"Only a member that is not alive can be forgotten. Stop it first."`},
+		{"node-b", membership.ErrMemberAlive, 409, "conflict", "node-b false", `"title":"Member may be alive","status":409,"detail":"This member does not answer, but has not failed yet. Repeat`},
+		{idB, membership.ErrMemberAlive, 409, "conflict", idB + " false", `"title":"Member may be alive"`},
 		{"node-c", membership.ErrNoMajority, 409, "conflict", "node-c false", "may still take effect. Repeat it when more members are alive, or with ?force=1"},
 		{"node-c", errors.Join(membership.ErrNoMajority, membership.ErrMinority), 409, "conflict", "node-c false", "nothing was changed. Repeat it when more members are alive, or with ?force=1"},
 		{"twins", &membership.AmbiguousError{Name: "twins", IDs: []string{idB, idC}}, 409, "conflict", "twins false", idB + ", " + idC},
@@ -199,9 +207,11 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 		}, []string{"[-] disk writable: "}},
 		{"alone", func(_ *apiConfig, coordinator *fakeCoordinator) {
 			coordinator.writable = func() error {
-				return &replication.QuorumError{Need: 2, Alive: 1, Known: 3, Written: replication.WrittenNo}
+				return &replication.QuorumError{
+					Need: 2, Alive: 1, Known: 3, Written: replication.WrittenNo, Receipt: replication.Receipt{Missing: []string{"b", "c"}},
+				}
 			}
-		}, []string{"[-] default write level reachable: "}},
+		}, []string{"[-] default write level reachable: a plain PUT needs 2 of 3 members; 1 is alive; missing: b, c"}},
 		{"draining", func(config *apiConfig, _ *fakeCoordinator) {
 			config.Cluster.(*fakeCluster).snapshot = &membership.Snapshot{
 				Self: idA, Rosters: [][]string{{idA}},
