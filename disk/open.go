@@ -152,7 +152,26 @@ func (s *Store) recall() error {
 		SlackBytes:   min(maxSlack, s.segmentBytes/4),
 		Passing:      func(err error) bool { return isFull(err) || isBusy(err) },
 	}, from, s.replayer())
-	return s.volume.judge(err)
+	if err != nil {
+		return s.volume.judge(err)
+	}
+	if !found {
+		s.logDamage()
+	}
+	return nil
+}
+
+// logDamage tells of the records that files and journal together do not have whole. A file that
+// was being written when the process or the power ended is none of them.
+func (s *Store) logDamage() {
+	for _, name := range s.index.whole().unreadable {
+		s.logger.Error("record is damaged", "file", name, "error", "no header can be read")
+	}
+	for e := range s.index.scan("") {
+		if e.damaged {
+			s.logger.Error("record is damaged", "key", e.key, "file", keyPath(e.key), "error", "wrong size")
+		}
+	}
 }
 
 const (
@@ -384,14 +403,11 @@ func (s *Store) loadDir(dir string) (found []version.Version, err error) {
 		case isBusy(err):
 			return nil, fmt.Errorf("read %s: %w", file, err)
 		case err != nil:
-			s.logger.Warn("record cannot be read", "file", file, "error", err)
-			s.index.setUnreadable(file)
+			s.index.setUnreadable(file) // the journal may have what was to be in it
 			continue
 		case keyPath(h.key) != file:
 			s.logger.Warn("stray record is left alone", "file", file, "key", h.key)
 			continue
-		case !sizeOK:
-			s.logger.Warn("record is damaged", "key", h.key, "file", file, "error", "wrong size")
 		}
 		s.index.set(entry{key: h.key, meta: h.meta, damaged: !sizeOK})
 		if sizeOK {

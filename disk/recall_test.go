@@ -306,3 +306,31 @@ func TestFilesFollowWithinASecond(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyDamageThatTheJournalDoesNotHealIsLogged has no save, so that all files are read.
+func TestOnlyDamageThatTheJournalDoesNotHealIsLogged(t *testing.T) {
+	files := newMemFS()
+	s := mustOpen(t, Config{fs: files})
+	apply(t, s, put("lost", 1, "v"), put("short", 2, "v"))
+	settle(t, s)
+	apply(t, s, put("torn", 3, "v"))
+	if err := s.round(); err != nil {
+		t.Fatal(err)
+	}
+	files = files.kill()
+	loseSaves(files)
+	for _, key := range []string{"lost", "short", "torn"} {
+		node, _, _ := files.find(keyPath(key))
+		if node.data = node.data[:len(node.data)-1]; key != "short" {
+			node.data = nil
+		}
+	}
+	var log bytes.Buffer
+	s = mustOpen(t, Config{fs: files, Logger: hclog.New(&hclog.LoggerOptions{Output: &log})})
+	if got := strings.Count(log.String(), "record is damaged"); got != 2 || strings.Contains(log.String(), "torn") {
+		t.Errorf("got %d lines about damage, want those of lost and short:\n%s", got, &log)
+	}
+	if r, err := s.Get("torn"); err != nil || string(r.Value) != "v" {
+		t.Errorf("torn: got %v, %v", r, err)
+	}
+}
