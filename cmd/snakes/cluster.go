@@ -28,7 +28,7 @@ func (r *remote) members() *cobra.Command {
 }
 
 func (r *remote) inspect() *cobra.Command {
-	return r.command("inspect", "KEY", "Show what each member has for a key", func(ctx context.Context, c *client.Client, args []string) error {
+	cmd := r.command("inspect", "KEY", "Show what each member has for a key", func(ctx context.Context, c *client.Client, args []string) error {
 		if r.output.value == "json" {
 			answer, err := c.Raw(ctx, "/-/inspect/"+url.PathEscape(args[0]))
 			if err != nil {
@@ -42,6 +42,8 @@ func (r *remote) inspect() *cobra.Command {
 		}
 		return r.write(inspectionTable(found))
 	})
+	cmd.Long = "Shows what each member has for a key, and which version wins. That nobody has it is no error: exits with 0 then, too."
+	return cmd
 }
 
 // inspectionTable returns found for people.

@@ -8,6 +8,7 @@
 //	snakes members                                      who is in the cluster
 //	snakes inspect KEY                                  what each member has for the key
 //	snakes leave                                        have a node leave the cluster for good, and wait until it has
+//	snakes forget NAME-OR-ID [--force]                  take a member that is gone out of the cluster for good
 //	snakes repair --accept-loss                         have a node go on without what nobody alive has
 //	snakes bench                                        how fast a cluster stores and returns values
 //	snakes version | --version                          the release and what it was built from
@@ -34,7 +35,7 @@
 //
 // leave and repair are about one node, so that they take one server and never go to the next. leave goes on asking the
 // node and the other members until nobody counts the node any more; --timeout bounds each answer, not that wait. leave,
-// repair and bench ask for a yes, and without a terminal they need --yes.
+// forget, repair and bench ask for a yes, and without a terminal they need --yes.
 //
 // # Signals and exit codes
 //

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -38,7 +39,7 @@ func (p program) run(ctx context.Context) int {
 	remote.addFlags(root.PersistentFlags())
 	root.AddCommand(
 		remote.get(), remote.put(), remote.delete(), remote.members(), remote.inspect(), remote.bench(),
-		remote.leave(), remote.repair(),
+		remote.leave(), remote.forget(), remote.repair(),
 		newDemo(p).command(), version,
 	)
 	versionFlag(root, version)
@@ -56,9 +57,23 @@ func (p program) run(ctx context.Context) int {
 	if e, ok := errors.AsType[*client.Error](err); ok && remote.output.value == "json" && e.Code != "" {
 		_, _ = p.stderr.Write(e.Body) // there is nobody else to tell
 	} else {
-		fmt.Fprintln(p.stderr, "snakes:", err)
+		fmt.Fprintln(p.stderr, "snakes:", inFlags(err))
 	}
 	return exitCode(err)
+}
+
+// flagsOf are the parameters of requests that nodes advise in their error answers, and the flags that stand for them.
+var flagsOf = strings.NewReplacer("?w=", "-w ", "?r=", "-r ", "?force=1", "--force")
+
+// inFlags returns the text of err with the advice of a node in flags of this command.
+func inFlags(err error) string {
+	answer, ok := errors.AsType[*client.Error](err)
+	if !ok {
+		return err.Error()
+	}
+	advised := *answer
+	advised.Detail = flagsOf.Replace(answer.Detail)
+	return strings.Replace(err.Error(), answer.Error(), advised.Error(), 1)
 }
 
 // usageError is a command line or an environment that makes no sense.

@@ -133,8 +133,8 @@ func (d *departure) wait(ctx context.Context) error {
 			fmt.Fprintf(d.stderr, "%s has left; %s\n", d.leaving.Name, remain(members.Known))
 			return nil
 		case err == nil && !alive && time.Since(heard) > d.silence:
-			return fmt.Errorf("%s has ended, but still counts as a member; start it, or forget it: curl -X DELETE http://%s/-/members/%s",
-				d.leaving.Name, d.others[0], d.leaving.ID)
+			return fmt.Errorf("%s has ended, but still counts as a member; start it, or forget it: snakes forget %s --server http://%s",
+				d.leaving.Name, d.leaving.ID, d.others[0])
 		case err != nil && !alive && time.Since(heard) > d.silence:
 			fmt.Fprintf(d.stderr, "%s has ended; no other member answers that could tell whether it has left\n", d.leaving.Name)
 			return err

@@ -104,7 +104,7 @@ func TestLeaveSaysWhenItIsNotDone(t *testing.T) {
 	for _, row := range []struct {
 		name, other, want string
 	}{
-		{"still a member", other, "still counts as a member; start it, or forget it: curl -X DELETE http://" + other[len("http://"):] + "/-/members/" + leavingID},
+		{"still a member", other, "still counts as a member; start it, or forget it: snakes forget " + leavingID + " --server " + other},
 		{"nobody to ask", "http://127.0.0.1:1", "no server answered"},
 	} {
 		var stderr bytes.Buffer
@@ -117,6 +117,54 @@ func TestLeaveSaysWhenItIsNotDone(t *testing.T) {
 		if err := d.wait(t.Context()); err == nil || !strings.Contains(err.Error(), row.want) {
 			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
 		}
+	}
+}
+
+func TestForgetNamesWhatItWillDoAndDoesItByID(t *testing.T) {
+	const lost, learner = "cccccccccccccccccccccccccccccccc", "dddddddddddddddddddddddddddddddd"
+	var asked []string
+	url := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			fmt.Fprintf(w, `{"cluster":"snakes","self":"a","known":2,"members":[{"id":"i","name":"a","state":"alive"},`+
+				`{"id":%q,"name":"c","address":"127.0.0.1:3","state":"failed"},{"id":%q,"name":"d","address":"127.0.0.1:4","state":"syncing"},`+
+				`{"id":"t1","name":"twin"},{"id":"t2","name":"twin"}]}`, lost, learner)
+			return
+		}
+		asked = append(asked, r.Method+" "+r.RequestURI)
+		w.WriteHeader(http.StatusNoContent)
+	})
+	const member = "forget takes c at 127.0.0.1:3 (failed) out of cluster snakes for good.\nThe cluster has 2 members and will have 1.\n"
+	for _, row := range []struct {
+		args           string
+		code           int
+		asked, printed string
+	}{
+		{"c", 2, "", "snakes: " + member + "Say --yes if that is meant.\n"},
+		{"c --force", 2, "", "snakes: " + member + "--force does it without a majority: if other members still run elsewhere, both sides may go on separately.\nSay --yes if that is meant.\n"},
+		{"d", 2, "", "snakes: forget takes d at 127.0.0.1:4 (syncing) out of cluster snakes for good.\nThe cluster has 2 members.\nSay --yes if that is meant.\n"},
+		{"c --yes", 0, "DELETE /-/members/" + lost, "c is forgotten\n"},
+		{"--yes " + lost, 0, "DELETE /-/members/" + lost, "c is forgotten\n"},
+		{"c --yes --force", 0, "DELETE /-/members/" + lost + "?force=1", "c is forgotten\n"},
+		{"nobody --yes", 1, "", "snakes: forget \"nobody\": no member has this name or id; 'snakes members' lists them\n"},
+		{"twin --yes", 1, "", "snakes: forget \"twin\": several members have this name: t1, t2; name the one you mean by its id\n"},
+	} {
+		asked = nil
+		got := runHere(t.Context(), nil, append([]string{"forget", "--server", url}, strings.Fields(row.args)...)...)
+		if want := (result{row.code, "", row.printed}); got != want || strings.Join(asked, ", ") != row.asked {
+			t.Errorf("forget %s: got %+v and requests %q, want %+v and %q", row.args, got, asked, want, row.asked)
+		}
+	}
+}
+
+func TestAdviceOfNodesIsGivenInFlags(t *testing.T) {
+	url := fake(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `{"type":"urn:snakes:error:quorum","title":"Quorum","detail":"Ask with ?w=2, ?r=quorum or ?force=1.","node":"a","request_id":"r"}`)
+	})
+	want := "snakes: get \"k?w=1\": quorum: Ask with -w 2, -r quorum or --force. (node a, request r)\n"
+	if got := runHere(t.Context(), nil, "get", "k?w=1", "--server", url); got != (result{4, "", want}) {
+		t.Errorf("got %+v, want exit code 4 and %q", got, want)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 )
 
 // Begun is what a node answers that has begun to do something which goes on after the answer.
@@ -28,6 +29,21 @@ func (c *Client) Leave(ctx context.Context) (Begun, error) { return c.begin(ctx,
 // should be one.
 func (c *Client) Repair(ctx context.Context) (Begun, error) {
 	return c.begin(ctx, "repair", "/-/repair?accept-loss=1")
+}
+
+// Forget has the cluster count no longer on the member with a name or id, which is not alive and will not come back. It
+// needs a majority of the members; with force it does not, which is for when the others are lost for ever. The *Error
+// has the code "not-found" if there is no such member, and "conflict" if it is or may be alive, if the name fits several,
+// and if there is no majority.
+func (c *Client) Forget(ctx context.Context, nameOrID string, force bool) error {
+	path := "/-/members/" + url.PathEscape(nameOrID)
+	if force {
+		path += "?force=1"
+	}
+	if _, err := c.do(ctx, request{method: http.MethodDelete, path: path, want: http.StatusNoContent}); err != nil {
+		return fmt.Errorf("forget %s: %w", nameOrID, err)
+	}
+	return nil
 }
 
 func (c *Client) begin(ctx context.Context, what, path string) (Begun, error) {
