@@ -81,6 +81,9 @@ func (m *Membership) change(ctx context.Context, want func(roster.Roster) (roste
 	if reachable <= s.Known()/2 {
 		return fmt.Errorf("%w: %w: %d of %d", ErrNoMajority, ErrMinority, reachable, s.Known())
 	}
+	if !m.synced() {
+		return fmt.Errorf("%w: %w: this node", ErrNoMajority, ErrNotSynced)
+	}
 	ctx, cancel := context.WithTimeout(ctx, changeTimeout)
 	defer cancel()
 	before := m.ledger.Roster()

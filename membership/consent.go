@@ -124,6 +124,9 @@ func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, er
 	a := answer{Origin: m.cfg.Origin}
 	switch {
 	case ask.Agree != nil:
+		if !m.synced() {
+			return nil, ErrNotSynced
+		}
 		if leaver := ask.Agree.Want.Remove; leaver != h.ID {
 			if err := m.wouldMiss(leaver); err != nil {
 				return nil, err

@@ -103,6 +103,9 @@ var (
 	ErrOtherCluster = errors.New("node belongs to another cluster")
 	// ErrOtherName is returned by New for data of a cluster with another name.
 	ErrOtherName = errors.New("data belongs to a cluster of another name")
+	// ErrNotSynced is returned by changes of the roster on, and by, a member that is not synced: it
+	// may have forgotten what it agreed to before.
+	ErrNotSynced = errors.New("member is not synced")
 	// ErrTwin is returned to a process whose node id a live process at another address has.
 	ErrTwin = errors.New("another live process has the same node id")
 )

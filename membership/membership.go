@@ -207,6 +207,15 @@ func (m *Membership) Answered(id string) {
 	}
 }
 
+// synced reports whether this node says of itself that it is synced. A member that runs on an old
+// copy of its data is not; it may have promised or accepted what the copy knows nothing of, so
+// that a second roster could follow the one it knows. Once it has caught up it knows better: it
+// then pulled from so many that one of them took part in whatever was decided.
+func (m *Membership) synced() bool {
+	self, _ := m.Snapshot().Member(m.cfg.ID)
+	return self.Synced
+}
+
 // Address returns where node id is reached.
 func (m *Membership) Address(id string) (string, bool) {
 	member, known := m.Snapshot().Member(id)

@@ -588,3 +588,25 @@ func TestWhoIsEnrolledIsKnownForGoodAndWhoWasRemovedIsNot(t *testing.T) {
 		t.Errorf("who was forgotten: got %v, want ErrRemoved", err)
 	}
 }
+
+// A member that runs on an old copy of its data may have forgotten what it agreed to.
+func TestAMemberThatIsNotSyncedAgreesToNoChange(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a, b, c := trio(t, net)
+	c.kill()
+	await(t, "3: a=alive b=alive c=failed", a, b)
+	b.kill()
+	b = net.start(t, named("b"), data(b), at(b.address), unsynced())
+	await(t, "3: a=alive b=alive c=failed", a, b)
+	for _, n := range []*node{a, b} {
+		if err := n.Forget(t.Context(), "c", false); !errors.Is(err, membership.ErrNoMajority) {
+			t.Errorf("forget at %s: got %v, want ErrNoMajority", n.config.Name, err)
+		}
+	}
+	b.SetSynced(true)
+	if err := a.Forget(t.Context(), "c", false); err != nil {
+		t.Errorf("forget once b is synced: %v", err)
+	}
+	await(t, "2: a=alive b=alive", a, b)
+}

@@ -36,7 +36,6 @@ const (
 	flagSeen     = 1 << 0
 	flagRecall   = 1 << 1
 	flagRecalled = 1 << 2
-	flagFresh    = 1 << 3
 	// flagIncomplete is of page.
 	flagIncomplete = 1 << 0
 
@@ -120,9 +119,11 @@ func appendStatus(b []byte, s replication.Status) []byte {
 	b = binary.BigEndian.AppendUint64(b, s.Digest)
 	b = binary.AppendUvarint(b, s.Pulled)
 	b = binary.AppendUvarint(b, s.Offered)
+	b = binary.AppendUvarint(b, s.Life)
+	b = binary.AppendUvarint(b, s.RecalledLife)
 	var flags byte
 	for flag, set := range map[byte]bool{
-		flagSeen: s.Seen != nil, flagRecall: s.Recall, flagRecalled: s.Recalled != nil, flagFresh: s.Fresh,
+		flagSeen: s.Seen != nil, flagRecall: s.Recall, flagRecalled: s.Recalled != nil,
 	} {
 		if set {
 			flags |= flag
@@ -312,12 +313,13 @@ func (d *decoder) status() replication.Status {
 		Keys:   d.uvarint(), Tombstones: d.uvarint(),
 		SeenHash: d.uint64(), Digest: d.uint64(),
 		Pulled: d.uvarint(), Offered: d.uvarint(),
+		Life: d.uvarint(), RecalledLife: d.uvarint(),
 	}
 	if err := s.Clock.Valid(); err != nil {
 		d.fail("%v", err)
 	}
-	flags := d.flags(flagSeen | flagRecall | flagRecalled | flagFresh)
-	s.Recall, s.Fresh = flags&flagRecall != 0, flags&flagFresh != 0
+	flags := d.flags(flagSeen | flagRecall | flagRecalled)
+	s.Recall = flags&flagRecall != 0
 	if flags&flagSeen != 0 {
 		s.Seen = d.seen()
 		if d.err == nil && s.Seen.Hash() != s.SeenHash {

@@ -69,7 +69,8 @@ var drawStatus = rapid.Custom(func(t *rapid.T) replication.Status {
 		Digest:   rapid.Uint64().Draw(t, "digest"),
 		Pulled:   rapid.Uint64().Draw(t, "pulled"), Offered: rapid.Uint64().Draw(t, "offered"),
 		Tombstones: rapid.Uint64().Draw(t, "tombstones"),
-		Recall:     rapid.Bool().Draw(t, "recall"), Fresh: rapid.Bool().Draw(t, "fresh"),
+		Recall:     rapid.Bool().Draw(t, "recall"),
+		Life:       rapid.Uint64().Draw(t, "life"), RecalledLife: rapid.Uint64().Draw(t, "recalled life"),
 		Recalled: drawSet(t, "recalled"),
 		Seen:     drawSet(t, "seen"),
 	}
@@ -207,7 +208,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add(byte(1), appendMeta(nil, record.Meta()))
 	f.Add(byte(2), appendOutcomes(nil, []replication.Outcome{{Current: record.Meta()}, {Err: replication.ErrDiskFull}}))
 	f.Add(byte(3), appendStatus(nil, replication.Status{Origin: 1, Seen: set, SeenHash: set.Hash()}))
-	f.Add(byte(3), appendStatus(nil, replication.Status{Origin: 1, Seen: set, SeenHash: set.Hash(), Recall: true, Fresh: true, Recalled: set}))
+	f.Add(byte(3), appendStatus(nil, replication.Status{Origin: 1, Seen: set, SeenHash: set.Hash(), Recall: true, Life: 3, RecalledLife: 2, Recalled: set}))
 	f.Add(byte(4), appendHeld(nil, []replication.Held{{Key: "foo", Version: someVersion(1), Deleted: true}}))
 	f.Add(byte(5), appendNumbers(nil, []int{0, 4095}))
 	f.Add(byte(0), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})

@@ -159,7 +159,7 @@ func TestPeerRequestsCarryWhatTheReplicaAnswers(t *testing.T) {
 	set := new(seen.Set)
 	set.Add(version.Dot{Origin: 0xb, Counter: 1})
 	theirs := replication.Status{Origin: 0xb, Wall: time.Unix(1, 2), Keys: 3, Seen: set, SeenHash: set.Hash(), Recalled: set}
-	mine := replication.Status{Origin: 0xa, Wall: time.Unix(3, 4), SeenHash: 77, Recall: true, Fresh: true}
+	mine := replication.Status{Origin: 0xa, Wall: time.Unix(3, 4), SeenHash: 77, Recall: true, Life: 3}
 	p.replica.status = func(from string, asked replication.Status) replication.Status {
 		if diff := cmp.Diff(mine, asked, sameSets); from != idA || diff != "" {
 			t.Errorf("exchange with %s, want %s (-want +got):\n%s", from, idA, diff)

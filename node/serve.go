@@ -61,7 +61,11 @@ func (n *Node) end(cause error) {
 	switch {
 	case errors.Is(cause, replication.ErrGoneBack):
 		n.logger.Error("the data of this node is an old copy; it is set aside, and everything is fetched from the other members", "error", cause)
-		n.aside = &disk.Aside{Reason: relicGoneBack, Keep: []string{"roster", "members", "cluster"}}
+		if err := n.memory.GiveUp(); err != nil {
+			n.logger.Error("the old copy cannot be given up", "error", err)
+			return
+		}
+		n.aside = &disk.Aside{Reason: relicGoneBack, Keep: []string{"roster", "members", "cluster", replication.NextLifeState}}
 	case errors.Is(cause, membership.ErrRemoved):
 		n.logger.Warn("this node was removed from its cluster: it left, was forgotten or was replaced; its data is set aside, and it joins as a new node")
 		n.aside = &disk.Aside{Reason: relicRemoved, Keep: []string{"members", "cluster"}, NewID: true}

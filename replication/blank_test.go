@@ -201,7 +201,7 @@ func TestMemberBecomesSyncedOnlyOnceThatIsDurable(t *testing.T) {
 func openMemoryMarked(t testing.TB, n *node) bool {
 	t.Helper()
 	mark, err := n.state.LoadState("synced")
-	return err == nil && string(mark) == clusterID
+	return err == nil && string(mark) == clusterID+" "+n.id
 }
 
 // What it was in another cluster means nothing here.
@@ -209,7 +209,7 @@ func TestMarkOfAnotherClusterDoesNotCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := newCluster(t, "abc", setup{})
 		c := cl["c"]
-		if err := c.state.SaveState("synced", []byte("c2")); err != nil {
+		if err := c.state.SaveState("synced", []byte("c2 c")); err != nil {
 			t.Fatal(err)
 		}
 		c.Close()

@@ -135,9 +135,10 @@ type Status struct {
 	// the answering one that it has seen. It is not nil then, and must not be changed.
 	Recall   bool
 	Recalled *seen.Set
-	// Fresh, with Recall: the asking node has given up all that it had, and has said of nothing
-	// since that it has it. What it told before is void.
-	Fresh bool
+	// Life says how often the node has given up its data to begin anew: what it told in an
+	// earlier life is void. RecalledLife, with Recalled, is the highest in which the asking node
+	// told anything to the answering one.
+	Life, RecalledLife uint64
 }
 
 // Pull is what one node offers to another that lacks it.

@@ -196,7 +196,7 @@ func newCluster(t testing.TB, ids string, with setup) cluster {
 		n.clock = version.NewClock(n.now, version.Timestamp{})
 		n.peers = &peers{self: n, cluster: cl, links: make(map[string]link)}
 		if !strings.Contains(with.blank, id) {
-			_ = n.state.SaveState("synced", []byte(clusterID)) // it does not fail
+			_ = n.state.SaveState("synced", []byte(clusterID+" "+id)) // it does not fail
 		}
 		n.start(t)
 		cl[id] = n

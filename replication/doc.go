@@ -107,9 +107,10 @@
 //     taken, and the digests differ until the key is written again.
 //   - If all members of a roster are blank, or too many are gone for good, a blank one becomes
 //     synced only by [Syncer.AcceptLoss]: what only the others had is given up.
-//   - An old copy that is started while no member is live for 2 s is taken for synced until one
-//     is: there is nobody to compare with. A copy older than all that the others remember of a
-//     node, since they lost their data as well, is never found out.
+//   - A member that finds no other to compare its data with is not synced: it answers no pull and
+//     no look-up, and reads at level one alone, for its own clients. Old copies that find only each
+//     other rely on each other until somebody comes who remembers more; what a node that
+//     was new meanwhile pulled from them stays there.
 //
 // # Example
 //

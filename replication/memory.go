@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,9 +29,12 @@ type State interface {
 }
 
 const (
-	// peersState and syncedState are the names of the pieces of State that a Memory keeps.
-	peersState  = "peers"
-	syncedState = "synced"
+	// The names of the pieces of State that a Memory keeps. NextLifeState is the one that stays
+	// when the data of a node is given up.
+	peersState    = "peers"
+	syncedState   = "synced"
+	lifeState     = "life"
+	NextLifeState = "next-life"
 	// memoryForm is the first byte of the piece with what is remembered of peers.
 	memoryForm = 1
 	// saveInterval is how often a Memory is saved if it has changed. Tombstones are kept for
@@ -41,23 +45,30 @@ const (
 )
 
 // Memory is what a node remembers of the others beyond the end of its process: what each told
-// that it has seen, and what was pulled from each; and of itself, that it was synced. Safe for
-// concurrent use.
+// that it has seen, and what was pulled from each; and of itself, that it was synced, and how
+// often it gave up its data to begin anew. Safe for concurrent use.
+//
+// That number is the life of its data. What a node told in an earlier life is void, so a process
+// with a higher one is heard as if it were new, and a process with a lower one runs on an old
+// copy.
 type Memory struct {
 	state  State
 	logger hclog.Logger
+	life   uint64 // of this node's data
 
 	saving sync.Mutex // held while something is being saved
 
 	mu      sync.Mutex // guards the fields below
 	peers   map[string]*remembered
 	changed bool   // since it was saved last
-	synced  string // id of the cluster in which the node was synced as a member; empty for none
+	latest  uint64 // the highest life of this node's data that another one remembers
+	synced  string // where and as whom the node was synced as a member; empty for none
 }
 
 // remembered is what is remembered of one node.
 type remembered struct {
-	told   seen.Set // all that it ever told it has seen
+	life   uint64   // of its data, the highest that it told
+	told   seen.Set // all that it ever told it has seen, in that life
 	pulled seen.Set // Invariant: pulled is part of told
 	// durable is what of pulled the last save that succeeded kept. It is never changed.
 	durable *seen.Set
@@ -84,14 +95,102 @@ func OpenMemory(state State, logger hclog.Logger) (*Memory, error) {
 		return nil, fmt.Errorf("memory of having been synced: %w", err)
 	}
 	m.synced = string(mark)
+	if m.life, err = openLife(state); err != nil {
+		return nil, fmt.Errorf("life of the data: %w", err)
+	}
 	return m, nil
 }
 
-// Tell remembers that node id told it has seen what is in set. set is not changed or kept.
-func (m *Memory) Tell(id string, set *seen.Set) {
+// openLife returns the life of the data that state is part of: a new one, once, after GiveUp.
+func openLife(state State) (uint64, error) {
+	life, err := loadLife(state, lifeState)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return life, err
+	}
+	life, err = loadLife(state, NextLifeState)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil // the first one, which GiveUp saves
+	}
+	if err != nil {
+		return 0, err
+	}
+	return life, saveLife(state, lifeState, life)
+}
+
+func saveLife(state State, name string, life uint64) error {
+	return state.SaveState(name, strconv.AppendUint(nil, life, 10))
+}
+
+func loadLife(state State, name string) (uint64, error) {
+	text, err := state.LoadState(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(string(text), 10, 64)
+}
+
+// GiveUp prepares, durably, for this node's data being given up: what was told and remembered
+// with it is void in the life that begins when all State but NextLifeState is gone. Until then
+// nothing changes.
+func (m *Memory) GiveUp() error {
+	m.mu.Lock()
+	next := max(m.life, m.latest) + 1
+	m.mu.Unlock()
+	// The own one first: should the data stay, it must not be taken for that of the next life.
+	err := saveLife(m.state, lifeState, m.life)
+	if err == nil {
+		err = saveLife(m.state, NextLifeState, next)
+	}
+	if err != nil {
+		return fmt.Errorf("save the next life of the data: %w", err)
+	}
+	return nil
+}
+
+// recall returns what node id told in its highest life, and that one. life is the one it has now:
+// with a higher one than ever, all is void that it told and that was pulled from it before.
+func (m *Memory) recall(id string, life uint64) (told *seen.Set, highest uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tell(m.of(id), set)
+	p := m.of(id)
+	m.renew(p, life)
+	return p.told.Clone(), p.life
+}
+
+// renew begins a new life of a node if life is higher than all before. The caller holds m.mu.
+func (m *Memory) renew(p *remembered, life uint64) {
+	if life > p.life {
+		*p = remembered{life: life, durable: new(seen.Set)}
+		m.changed = true
+	}
+}
+
+// recalled notes which life of this node's data another one remembers.
+func (m *Memory) recalled(life uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.latest = max(m.latest, life)
+}
+
+// lifeOf returns the highest life that node id told.
+func (m *Memory) lifeOf(id string) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.peers[id]; p != nil {
+		return p.life
+	}
+	return 0
+}
+
+// Tell remembers that node id told it has seen what is in set, in the given life of its data.
+// set is not changed or kept. What is of an earlier life than the highest is void.
+func (m *Memory) Tell(id string, life uint64, set *seen.Set) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.of(id)
+	if m.renew(p, life); life == p.life {
+		m.tell(p, set)
+	}
 }
 
 // tell is Tell. The caller holds m.mu.
@@ -122,13 +221,13 @@ func (m *Memory) Told(id string) *seen.Set {
 }
 
 // Pull remembers that node id had seen what is in set when it told so, and that all of that is
-// here durably: the records it stands for, as they were there, or newer ones. set is not
-// changed or kept.
-func (m *Memory) Pull(id string, set *seen.Set) {
+// here durably: the records it stands for, as they were there, or newer ones. life and set are
+// as for Tell.
+func (m *Memory) Pull(id string, life uint64, set *seen.Set) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.of(id)
-	if p.lastPulled == set.Hash() {
+	if m.renew(p, life); life < p.life || p.lastPulled == set.Hash() {
 		return
 	}
 	p.lastPulled = set.Hash()
@@ -147,25 +246,12 @@ func (m *Memory) Pulled(id string) *seen.Set {
 	return new(seen.Set)
 }
 
-// Forget drops all that is remembered of node id, durably after the next Save: its data is gone,
-// and it has said so.
-func (m *Memory) Forget(id string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.drop(func(other string) bool { return other == id })
-}
-
 // Keep drops the nodes that are not known any more. known must not call the Memory.
 func (m *Memory) Keep(known func(id string) bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.drop(func(id string) bool { return !known(id) })
-}
-
-// drop drops nodes. The caller holds m.mu.
-func (m *Memory) drop(which func(id string) bool) {
 	before := len(m.peers)
-	maps.DeleteFunc(m.peers, func(id string, _ *remembered) bool { return which(id) })
+	maps.DeleteFunc(m.peers, func(id string, _ *remembered) bool { return !known(id) })
 	m.changed = m.changed || len(m.peers) != before
 }
 
@@ -227,45 +313,43 @@ func (m *Memory) Run(ctx context.Context) {
 	}
 }
 
-// blank reports whether the node was never synced as a member of any cluster with the data that
-// it has.
-func (m *Memory) blank() bool {
+// syncedAs reports whether this node, with the data that it has, was synced as the member that it
+// is now.
+func (m *Memory) syncedAs(view *View) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.synced == ""
+	return view.Cluster != "" && m.synced == markOf(view)
 }
 
-// syncedIn reports whether the node was synced as a member of the cluster with this id.
-func (m *Memory) syncedIn(cluster string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.synced == cluster && cluster != ""
-}
+// markOf is what is remembered of having been synced: where, and as whom.
+func markOf(view *View) string { return view.Cluster + " " + view.Self }
 
-// markSynced remembers, durably when it returns nil, that the node was synced as a member of
-// the cluster with this id.
-func (m *Memory) markSynced(cluster string) error {
-	if m.syncedIn(cluster) {
+// markSynced remembers, durably when it returns nil, that the node was synced as the member that
+// it is now.
+func (m *Memory) markSynced(view *View) error {
+	if m.syncedAs(view) {
 		return nil
 	}
 	m.saving.Lock()
 	defer m.saving.Unlock()
-	if err := m.state.SaveState(syncedState, []byte(cluster)); err != nil {
+	if err := m.state.SaveState(syncedState, []byte(markOf(view))); err != nil {
 		return fmt.Errorf("save that this node is synced: %w", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.synced = cluster
+	m.synced = markOf(view)
 	return nil
 }
 
 // encodeMemory returns the binary form: memoryForm, then for each node, ascending by id, the
-// length of the id as an unsigned varint, the id, what it told and what was pulled from it.
+// length of the id as an unsigned varint, the id, its life as an unsigned varint, what it told and
+// what was pulled from it.
 func encodeMemory(peers map[string]*remembered) []byte {
 	b := []byte{memoryForm}
 	for _, id := range slices.Sorted(maps.Keys(peers)) {
 		p := peers[id]
 		b = append(binary.AppendUvarint(b, uint64(len(id))), id...)
+		b = binary.AppendUvarint(b, p.life)
 		b, _ = p.told.AppendBinary(b) // the error is always nil
 		b, _ = p.pulled.AppendBinary(b)
 	}
@@ -285,7 +369,12 @@ func decodeMemory(b []byte) (map[string]*remembered, error) {
 			return nil, fmt.Errorf("%w: node id cut short", errBadMemory)
 		}
 		id := string(b[n : n+int(length)])
-		told, rest, err := seen.Decode(b[n+int(length):])
+		b = b[n+int(length):]
+		life, n := binary.Uvarint(b)
+		if n <= 0 {
+			return nil, fmt.Errorf("%w: life of %.40q cut short", errBadMemory, id)
+		}
+		told, rest, err := seen.Decode(b[n:])
 		if err != nil {
 			return nil, fmt.Errorf("%w: told by %.40q: %w", errBadMemory, id, err)
 		}
@@ -293,7 +382,7 @@ func decodeMemory(b []byte) (map[string]*remembered, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: pulled from %.40q: %w", errBadMemory, id, err)
 		}
-		peers[id] = &remembered{told: *told, pulled: *pulled, durable: pulled.Clone()}
+		peers[id] = &remembered{life: life, told: *told, pulled: *pulled, durable: pulled.Clone()}
 		b = rest
 	}
 	return peers, nil

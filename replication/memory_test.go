@@ -3,6 +3,7 @@ package replication_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -43,7 +44,7 @@ func wantSet(t testing.TB, what string, got, want *seen.Set) {
 func TestWhatWasPulledIsRememberedOnlyOnceItIsDurable(t *testing.T) {
 	var disk states
 	m := openMemory(t, &disk)
-	m.Pull("b", dots(1, 5))
+	m.Pull("b", 0, dots(1, 5))
 	wantSet(t, "pulled before it is saved", m.Pulled("b"), dots(1, 0))
 	disk.fail(errors.New("input/output error"))
 	if err := m.Save(); err == nil {
@@ -55,7 +56,7 @@ func TestWhatWasPulledIsRememberedOnlyOnceItIsDurable(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantSet(t, "pulled", m.Pulled("b"), dots(1, 5))
-	m.Pull("b", dots(1, 7))
+	m.Pull("b", 0, dots(1, 7))
 	wantSet(t, "pulled, with more that is not saved", m.Pulled("b"), dots(1, 5))
 	wantSet(t, "pulled, after a crash", openMemory(t, &disk).Pulled("b"), dots(1, 5))
 }
@@ -63,9 +64,9 @@ func TestWhatWasPulledIsRememberedOnlyOnceItIsDurable(t *testing.T) {
 func TestWhatWasToldIsKnownAtOnceAndAfterARestart(t *testing.T) {
 	var disk states
 	m := openMemory(t, &disk)
-	m.Tell("b", dots(1, 5))
-	m.Tell("b", dots(2, 3)) // less of the one origin: all that was ever told counts
-	m.Pull("b", dots(3, 1)) // who pulled was told, too
+	m.Tell("b", 0, dots(1, 5))
+	m.Tell("b", 0, dots(2, 3)) // less of the one origin: all that was ever told counts
+	m.Pull("b", 0, dots(3, 1)) // who pulled was told, too
 	want := dots(1, 5)
 	want.Union(dots(2, 3))
 	want.Union(dots(3, 1))
@@ -83,14 +84,14 @@ func TestNodesThatAreGoneAreForgotten(t *testing.T) {
 	var disk states
 	m := openMemory(t, &disk)
 	for _, id := range []string{"b", "c", "d"} {
-		m.Tell(id, dots(1, 5))
-		m.Pull(id, dots(1, 3))
+		m.Tell(id, 0, dots(1, 5))
+		m.Pull(id, 0, dots(1, 3))
 	}
 	if err := m.Save(); err != nil {
 		t.Fatal(err)
 	}
 	m.Keep(func(id string) bool { return id != "c" })
-	m.Forget("d")
+	m.Tell("d", 1, dots(1, 0)) // it gave up its data
 	if err := m.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +112,8 @@ func TestMemoryIsSavedOnlyIfItChanged(t *testing.T) {
 		go func() { m.Run(ctx); close(done) }()
 		tell := func(n uint64, d time.Duration) {
 			for range d / time.Second {
-				m.Tell("b", dots(1, n))
-				m.Pull("b", dots(1, n))
+				m.Tell("b", 0, dots(1, n))
+				m.Pull("b", 0, dots(1, n))
 				time.Sleep(time.Second)
 			}
 		}
@@ -131,7 +132,7 @@ func TestMemoryIsSavedOnlyIfItChanged(t *testing.T) {
 		if got := disk.saved(); got != 2 {
 			t.Errorf("after a disk that failed for a while: %d saves, want 2", got)
 		}
-		m.Tell("b", dots(1, 7))
+		m.Tell("b", 0, dots(1, 7))
 		cancel()
 		<-done
 		wantSet(t, "told before the end", openMemory(t, &disk).Told("b"), dots(1, 7))
@@ -158,33 +159,45 @@ func TestMemoryIsWhatHappenedAndSurvivesCrashes(t *testing.T) {
 			return q
 		}
 		now, saved := empty(), empty()
+		life := make(map[string]uint64) // of each node's data
+		heard, savedLife := make(map[string]uint64), make(map[string]uint64)
+		hear := func(id string) { // what it told before it gave up its data is void
+			if life[id] > heard[id] {
+				heard[id] = life[id]
+				delete(now.told, id)
+				delete(now.pulled, id)
+			}
+		}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			id := rapid.SampledFrom(ids).Draw(t, "id")
 			set := seen.Of(version.Dot{
 				Origin: rapid.Uint64Range(1, 3).Draw(t, "origin"), Counter: rapid.Uint64Range(1, 9).Draw(t, "counter"),
 			})
-			switch rapid.SampledFrom([]string{"tell", "tell", "pull", "pull", "save", "save", "crash", "forget"}).Draw(t, "what") {
+			switch rapid.SampledFrom([]string{"tell", "tell", "pull", "pull", "save", "save", "crash", "give up"}).Draw(t, "what") {
 			case "tell":
-				m.Tell(id, set)
+				m.Tell(id, life[id], set)
+				if life[id] > 0 {
+					m.Tell(id, life[id]-1, seen.Of(version.Dot{Origin: 9, Counter: 9})) // void
+				}
+				hear(id)
 				now.told[id] = append(now.told[id], set)
 			case "pull":
-				m.Pull(id, set)
+				m.Pull(id, life[id], set)
+				hear(id)
 				now.told[id] = append(now.told[id], set)
 				now.pulled[id] = append(now.pulled[id], set)
 			case "save":
 				if err := m.Save(); err != nil {
 					t.Fatal(err)
 				}
-				saved = copied(now)
+				saved, savedLife = copied(now), maps.Clone(heard)
 			case "crash":
 				if m, err = replication.OpenMemory(&disk, nil); err != nil {
 					t.Fatal(err)
 				}
-				now = copied(saved)
-			case "forget":
-				m.Forget(id)
-				delete(now.told, id)
-				delete(now.pulled, id)
+				now, heard = copied(saved), maps.Clone(savedLife)
+			case "give up":
+				life[id]++
 			}
 		}
 		union := func(sets []*seen.Set) *seen.Set {
@@ -211,7 +224,7 @@ func TestMemoryIsWhatHappenedAndSurvivesCrashes(t *testing.T) {
 func TestMemoryThatMakesNoSenseIsAnError(t *testing.T) {
 	var good states
 	m := openMemory(t, &good)
-	m.Pull("b", dots(1, 5))
+	m.Pull("b", 0, dots(1, 5))
 	if err := m.Save(); err != nil {
 		t.Fatal(err)
 	}
@@ -225,6 +238,31 @@ func TestMemoryThatMakesNoSenseIsAnError(t *testing.T) {
 		}
 		if _, err := replication.OpenMemory(&bad, nil); err == nil {
 			t.Errorf("%s: got no error", name)
+		}
+	}
+}
+
+// A node that gives up its data says so by a higher life, but only once it has: a process that
+// ends before that still has the data, and must be found out if it is an old copy.
+func TestNextLifeBeginsOnlyWhenTheRestIsGone(t *testing.T) {
+	var disk states
+	if err := openMemory(t, &disk).GiveUp(); err != nil {
+		t.Fatal(err)
+	}
+	life := func() string { text, _ := disk.LoadState("life"); return string(text) }
+	openMemory(t, &disk)
+	if got := life(); got != "0" {
+		t.Errorf("with the data still there: got life %s, want 0", got)
+	}
+	next, err := disk.LoadState(replication.NextLifeState)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk = states{pieces: map[string][]byte{replication.NextLifeState: next}}
+	for range 2 { // also after another restart
+		openMemory(t, &disk)
+		if got := life(); got != "1" {
+			t.Errorf("with the data gone: got life %s, want 1", got)
 		}
 	}
 }

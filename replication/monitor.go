@@ -25,8 +25,6 @@ const (
 	// skewIntervals is for how many intervals a sample holds: a clock that was set right since
 	// must not be judged by what was seen before.
 	skewIntervals = 10
-	// aloneAfter is for how long a node that starts waits for a member to compare its data with.
-	aloneAfter = 2 * time.Second
 )
 
 // MonitorConfig is what a Monitor works with. Zero durations mean defaults, functions and
@@ -82,7 +80,6 @@ type Monitor struct {
 
 	mu       sync.Mutex // guards the fields below
 	peers    map[string]peer
-	started  time.Time // when Run was called, zero before
 	checked  bool
 	goneBack error
 }
@@ -141,9 +138,6 @@ func NewMonitor(cfg MonitorConfig) (*Monitor, error) {
 // Run watches until ctx ends, and returns when all that it started has ended. It is called
 // once.
 func (m *Monitor) Run(ctx context.Context) {
-	m.mu.Lock()
-	m.started = time.Now()
-	m.mu.Unlock()
 	var running sync.WaitGroup
 	defer running.Wait()
 	watched := make(map[string]context.CancelFunc)
@@ -208,7 +202,6 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 	status := m.cfg.Replica.status()
 	status.SeenHash = mine.Hash()
 	status.Recall = !m.compared(id)
-	status.Fresh = status.Recall && m.cfg.Replica.fresh
 
 	began, sent := time.Now(), m.cfg.Replica.now()
 	theirs, err := m.cfg.Peers.Exchange(asked, id, status)
@@ -234,7 +227,7 @@ func (m *Monitor) exchange(ctx context.Context, id string) {
 	if !m.check(id, theirs) {
 		return
 	}
-	m.cfg.Memory.Tell(id, theirs.Seen)
+	m.cfg.Memory.Tell(id, theirs.Life, theirs.Seen)
 	m.enter(id, theirs, sent, answered)
 	m.cfg.Members.Answered(id)
 	m.cfg.Replica.clock.Observe(theirs.Clock)
@@ -292,7 +285,7 @@ func (m *Monitor) compared(id string) bool {
 // check returns whether what a peer told leaves it open that this node's data is what it was;
 // it does not if that went back in time.
 func (m *Monitor) check(id string, theirs Status) bool {
-	reason := m.cfg.Replica.compare(id, theirs.Seen, theirs.Recalled)
+	reason := m.cfg.Replica.compare(id, theirs)
 	if reason == nil {
 		return true
 	}
@@ -312,7 +305,7 @@ func (m *Monitor) check(id string, theirs Status) bool {
 }
 
 // Checked reports whether this node may rely on its data: it compared with what every live
-// member knows of it, and with one at least, or none was to be found for 2 s. That stays so
+// member knows of it, and with one at least unless it is alone in its rosters. That stays so
 // until something proves that the data went back in time; then it is false for good.
 func (m *Monitor) Checked() bool {
 	view := m.cfg.Members.View()
@@ -344,7 +337,7 @@ func (m *Monitor) comparedWithAll(view *View) bool {
 			return false
 		}
 	}
-	return others == 0 || compared > 0 || !m.started.IsZero() && time.Since(m.started) >= aloneAfter
+	return others == 0 || compared > 0
 }
 
 // AllHave returns nil once every live member, and one at least, has told that it has seen all

@@ -135,9 +135,20 @@ func (q quorum) rosters() [][]string {
 }
 
 // usable reports whether the member can be asked: it is live, and for reads synced. A node
-// that is joining can ask itself.
+// that is joining can ask itself, and so can a member that nobody else is there to ask, if all
+// that is wanted is what one node has.
 func (q quorum) usable(m Member) bool {
-	return m.Live && (m.Synced || !q.read) || q.joining() && m.ID == q.view.Self
+	if m.ID == q.view.Self && (q.joining() || q.level == LevelOne && q.alone()) {
+		return true
+	}
+	return m.Live && (m.Synced || !q.read)
+}
+
+// alone reports whether this node is a member and no other member is live.
+func (q quorum) alone() bool {
+	return q.counts(q.view.Self) && !slices.ContainsFunc(q.view.Members, func(m Member) bool {
+		return m.Live && m.ID != q.view.Self && q.counts(m.ID)
+	})
 }
 
 // counts reports whether an answer of the node with this id counts for anything: learners are

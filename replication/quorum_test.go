@@ -115,6 +115,36 @@ func TestDefaultReadsCountOnTheSyncedAlone(t *testing.T) {
 	}
 }
 
+// A node that restarted while nobody else is there has compared its data with nobody, so it is not
+// synced; what it has it still tells those who ask it alone.
+func TestMemberThatIsAloneReadsWhatItHasAtLevelOneOnly(t *testing.T) {
+	for _, row := range []struct {
+		level    Level
+		replicas string
+		rosters  []string
+		want     outlook
+	}{
+		{LevelOne, "n..", nil, hopeful},
+		{LevelOne, "nn.", nil, hopeless}, // the other one is about to tell
+		{LevelQuorum, "n..", nil, hopeless},
+		{LevelDefault, "n..", nil, hopeless},
+		{LevelOne, "n--", []string{"bc"}, hopeful}, // a learner asks the others
+		{LevelOne, "n..", []string{"bc"}, hopeless},
+		{LevelOne, "n-..", []string{"acd"}, hopeful}, // a learner is nobody to ask
+	} {
+		q, _ := picture(row.level, true, row.replicas, row.rosters...)
+		of := func(id string) verdict {
+			if m, _ := q.view.Member(id); q.usable(m) {
+				return open
+			}
+			return unasked
+		}
+		if got := q.weigh(of); got != row.want {
+			t.Errorf("%s of %s in %v: got outlook %d, want %d", row.level, row.replicas, row.rosters, got, row.want)
+		}
+	}
+}
+
 // dumbNeed says the contract's sentences about levels one after the other.
 func dumbNeed(level Level, n, live int) int {
 	majority := 0

@@ -240,7 +240,7 @@ func (r *read) give(ctx context.Context) func(id string) reply {
 }
 
 // mend brings the replicas that answered with a damaged record the newest one that any other
-// has, without waiting: they did not count, since what they had may have been newer than all
+// synced one has, without waiting: they did not count, since what they had may have been newer than all
 // that was seen. It does so after a read that failed, too, or the level that failed for want of
 // them never could be met again.
 func (r *read) mend(ctx context.Context) {
@@ -250,7 +250,7 @@ func (r *read) mend(ctx context.Context) {
 		p := &r.parts[i]
 		if m, known := view.Member(p.id); p.damaged {
 			damaged = append(damaged, p.id)
-		} else if known && m.Live {
+		} else if known && m.Live && m.Synced {
 			others = append(others, p.id)
 		}
 	}

@@ -20,8 +20,6 @@ type Replica struct {
 	origin  uint64
 	counter atomic.Uint64 // of the dot of origin that was allotted last
 	now     func() time.Time
-	// fresh: this process began without any data, and no member ever counted on it.
-	fresh bool
 
 	// lagging: this node is not synced, as its Syncer says. Without a Syncer it always is.
 	lagging  atomic.Bool
@@ -41,7 +39,6 @@ func NewReplica(store Store, memory *Memory, clock *version.Clock, origin uint64
 		now = time.Now
 	}
 	r := &Replica{store: store, memory: memory, clock: clock, origin: origin, now: now}
-	r.fresh = memory.blank() && store.SeenHash() == new(seen.Set).Hash()
 	r.copied.Store(new(seen.Set))
 	// Not 0 if this origin wrote before: a dot must never name two writes.
 	r.counter.Store(store.Seen().Last(origin))
@@ -131,11 +128,8 @@ func (r *Replica) Status(from string, theirs Status) Status {
 		s.SeenHash = s.Seen.Hash() // the set may have grown since
 		s.Digest = r.store.Digest()
 	}
-	if theirs.Recall && theirs.Fresh {
-		r.memory.Forget(from)
-	}
 	if theirs.Recall {
-		s.Recalled = r.memory.Told(from)
+		s.Recalled, s.RecalledLife = r.memory.recall(from, theirs.Life)
 	}
 	s.Wall = r.now() // last: a long copy must not look like a slow clock
 	return s
@@ -148,6 +142,7 @@ func (r *Replica) status() Status {
 		Clock:    r.clock.Last(),
 		Wall:     r.now(),
 		Keys:     uint64(r.store.Len()),
+		Life:     r.memory.life,
 		SeenHash: r.store.SeenHash(),
 	}
 	s.Digest = r.store.Digest()
@@ -164,17 +159,21 @@ var ErrGoneBack = errors.New("data went back in time")
 // compare returns nil, or an error that wraps ErrGoneBack if this node's data went back in
 // time, to judge by what another node has seen and, unless recalled is nil, by all that this
 // node ever told it to have seen itself.
-func (r *Replica) compare(id string, theirs, recalled *seen.Set) error {
+func (r *Replica) compare(id string, theirs Status) error {
 	// The counter moves before a dot goes anywhere, so none beyond it can be of this process as
 	// it remembers itself.
-	if last, own := theirs.Last(r.origin), r.counter.Load(); last > own {
+	if last, own := theirs.Seen.Last(r.origin), r.counter.Load(); last > own {
 		return fmt.Errorf("%w: node %s has seen write %d of this process, which has made %d", ErrGoneBack, id, last, own)
 	}
-	if recalled == nil {
+	if theirs.Recalled == nil {
 		return nil
 	}
+	if r.memory.recalled(theirs.RecalledLife); theirs.RecalledLife > r.memory.life {
+		return fmt.Errorf("%w: node %s was told of life %d of this data, which is in life %d",
+			ErrGoneBack, id, theirs.RecalledLife, r.memory.life)
+	}
 	// What was told was durable, and the set never shrinks.
-	if missing := recalled.Missing(r.seen()); missing > 0 {
+	if missing := theirs.Recalled.Missing(r.seen()); missing > 0 {
 		return fmt.Errorf("%w: %d writes that this node told node %s to have seen are not here", ErrGoneBack, missing, id)
 	}
 	return nil

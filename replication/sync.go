@@ -91,8 +91,9 @@ type Syncer struct {
 	mu      sync.Mutex // guards the fields below
 	sources map[string]*source
 	synced  bool
-	// member: this node was in the roster in force at the last look.
-	member bool
+	// member: this node was in the roster in force at the last look, of that cluster.
+	member  bool
+	cluster string
 	// lossAccepted: fewer sources than the rule asks for are enough.
 	lossAccepted bool
 	progress     SyncProgress
@@ -104,8 +105,9 @@ type source struct {
 	heard time.Time // last
 	// wanted is what it had seen at wantedAt, some of which was missing here when it was
 	// compared last; nil if there is nothing of that kind.
-	wanted   *seen.Set
-	wantedAt time.Time
+	wanted     *seen.Set
+	wantedLife uint64 // of its data when it told that
+	wantedAt   time.Time
 	// complete: a pull from it was completed since the start of this process, and since this
 	// node is a member if it is one.
 	complete bool
@@ -170,7 +172,7 @@ func NewSyncer(cfg SyncConfig) (*Syncer, error) {
 // It does not block.
 func (s *Syncer) Heard(id string, theirs *seen.Set) {
 	member, _ := s.cfg.Members.View().Member(id)
-	mine, now := s.cfg.Replica.seen(), time.Now()
+	mine, now, life := s.cfg.Replica.seen(), time.Now(), s.cfg.Memory.lifeOf(id)
 	s.mu.Lock()
 	p := s.source(id)
 	s.compare(id, p, mine)
@@ -179,10 +181,10 @@ func (s *Syncer) Heard(id string, theirs *seen.Set) {
 		// Its set says nothing of what it has.
 	case now.Sub(p.heard) > back:
 		// It is new, or back, or this node is: what is missing is not on its way here.
-		p.wanted, p.wantedAt = theirs, now.Add(-s.cfg.Grace)
+		p.wanted, p.wantedLife, p.wantedAt = theirs, life, now.Add(-s.cfg.Grace)
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
 	case p.wanted == nil:
-		p.wanted, p.wantedAt = theirs, now
+		p.wanted, p.wantedLife, p.wantedAt = theirs, life, now
 	}
 	p.heard = now
 	s.compare(id, p, mine)
@@ -267,24 +269,24 @@ func (s *Syncer) Run(ctx context.Context) {
 func (s *Syncer) settle() bool {
 	view, checked := s.cfg.Members.View(), s.cfg.Checked()
 	s.mu.Lock()
-	before := s.synced
-	if member := view.inForce(view.Self); member != s.member {
+	before, moved := s.synced, false
+	if member := view.inForce(view.Self); member != s.member || view.Cluster != s.cluster {
 		// What a learner pulled came from nodes that may not have known of its promotion, so that
 		// writes were acknowledged since by a majority of the others alone.
-		s.member, s.synced = member, false
+		s.member, s.cluster, s.synced, moved = member, view.Cluster, false, true
 		for _, p := range s.sources {
 			p.complete = false
 		}
 	}
 	member := s.member
-	synced := checked && (s.synced || caughtUp(view, s.cfg.Memory.syncedIn(view.Cluster), s.lossAccepted, func(id string) bool {
+	synced := checked && (s.synced || caughtUp(view, s.cfg.Memory.syncedAs(view), s.lossAccepted, func(id string) bool {
 		p := s.sources[id]
 		return p != nil && p.complete
 	}))
 	s.mu.Unlock()
 	if synced && member {
 		// First it is remembered, then it is told: others may from then on rely on it.
-		synced = s.mark(view.Cluster)
+		synced = s.mark(view)
 	}
 	s.mu.Lock()
 	s.synced = synced
@@ -292,15 +294,17 @@ func (s *Syncer) settle() bool {
 	s.mu.Unlock()
 	s.cfg.Replica.lagging.Store(!synced)
 	if synced != before {
-		s.cfg.Logger.Info("node is synced or not", "synced", synced)
+		s.cfg.Logger.Info(map[bool]string{true: "node has caught up", false: "node has to catch up"}[synced])
+	}
+	if synced != before || moved { // what was told before it moved does not count any more
 		s.cfg.SetSynced(synced)
 	}
 	return synced
 }
 
 // mark remembers that this node is synced as a member, and reports whether that is durable.
-func (s *Syncer) mark(cluster string) bool {
-	err := s.cfg.Memory.markSynced(cluster)
+func (s *Syncer) mark(view *View) bool {
+	err := s.cfg.Memory.markSynced(view)
 	if err != nil && !s.unmarked {
 		s.cfg.Logger.Error("node cannot become synced", "error", err)
 	}
@@ -310,8 +314,8 @@ func (s *Syncer) mark(cluster string) bool {
 
 // next returns the id of a peer to pull from now, empty if there is none.
 func (s *Syncer) next() string {
-	if s.cfg.Replica.store.Writable() != nil {
-		return "" // what cannot be stored need not be asked for
+	if errors.Is(s.cfg.Replica.store.Writable(), ErrReadOnly) {
+		return "" // what cannot be stored need not be asked for; on a full disk there may be room again
 	}
 	view, mine, now := s.cfg.Members.View(), s.cfg.Replica.seen(), time.Now()
 	known := func(id string) bool { _, known := view.Member(id); return known }
@@ -321,7 +325,7 @@ func (s *Syncer) next() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	maps.DeleteFunc(s.sources, func(id string, _ *source) bool { return !known(id) })
-	asks := !s.synced && !(s.member && s.cfg.Memory.syncedIn(view.Cluster))
+	asks := !s.synced && !(s.member && s.cfg.Memory.syncedAs(view))
 	first := rand.IntN(max(1, len(view.Members))) // so that not all nodes turn to the same one
 	for i := range view.Members {
 		m := view.Members[(first+i)%len(view.Members)]
@@ -355,7 +359,7 @@ func (s *Syncer) compare(id string, p *source, mine *seen.Set) {
 	if p.wanted == nil || p.wanted.Missing(mine) > 0 {
 		return
 	}
-	s.cfg.Memory.Pull(id, p.wanted) // the empty pull
+	s.cfg.Memory.Pull(id, p.wantedLife, p.wanted) // the empty pull
 	p.wanted = nil
 	if p.stuck {
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
@@ -364,6 +368,7 @@ func (s *Syncer) compare(id string, p *source, mine *seen.Set) {
 
 // visit pulls from one peer and enters what came of it.
 func (s *Syncer) visit(ctx context.Context, id string) {
+	life := s.cfg.Memory.lifeOf(id) // what is pulled is of this one, or void soon
 	snapshot, err := s.pull(ctx, id)
 	if ctx.Err() != nil {
 		return
@@ -374,7 +379,7 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 	s.cfg.Replica.progress.Store(nil)
 	p := s.source(id)
 	if err == nil {
-		s.cfg.Memory.Pull(id, snapshot)
+		s.cfg.Memory.Pull(id, life, snapshot)
 		p.complete = true
 		p.stuck, p.failures, p.notUntil = false, 0, time.Time{}
 		// What was heard before says no more than the pull did. A peer that has less now than it
@@ -460,7 +465,7 @@ func (s *Syncer) open(ctx context.Context, id string) (Pull, error) {
 		err = fmt.Errorf("%w: pull without a seen set", errNonsense)
 	}
 	if err == nil {
-		err = s.cfg.Replica.compare(id, opened.Seen, nil)
+		err = s.cfg.Replica.compare(id, Status{Seen: opened.Seen})
 	}
 	return opened, err
 }

@@ -355,11 +355,11 @@ func TestRecordLargerThanAPageIsPulled(t *testing.T) {
 
 func TestNothingIsUnitedThatTheDiskDidNotTake(t *testing.T) {
 	for name, row := range map[string]struct {
-		fault error
-		opens int // in the next minute
+		fault    error
+		min, max int // pulls opened in the next minute: a full disk may have room again, a latched one never
 	}{
-		"full":      {replication.ErrDiskFull, 1},
-		"read-only": {replication.ErrReadOnly, 1},
+		"full":      {replication.ErrDiskFull, 4, 12},
+		"read-only": {replication.ErrReadOnly, 1, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -379,12 +379,12 @@ func TestNothingIsUnitedThatTheDiskDidNotTake(t *testing.T) {
 				if got, want := b.store.Seen().Counters(1), "7-8"; got != want {
 					t.Errorf("seen: got %s, want %s", got, want)
 				}
-				if got := s.Stats(); got.Failed != 1 || b.count("open a") != row.opens {
-					t.Errorf("got %+v and %d pulls opened, want one", got, b.count("open a"))
+				if got := b.count("open a"); got < row.min || got > row.max || int(s.Stats().Failed) != got {
+					t.Errorf("got %+v and %d pulls opened, want %d to %d that failed", s.Stats(), got, row.min, row.max)
 				}
 				b.peers.page = nil
 				b.store.FailWrites(nil)
-				time.Sleep(2 * time.Second)
+				time.Sleep(40 * time.Second)
 				cl.wantEqual(t, "ab")
 			})
 		})

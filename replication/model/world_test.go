@@ -89,7 +89,7 @@ func (w *world) boot(m *machine, r roster.Roster) {
 	if err := ledger.Join(roster.Roster{}, r); err != nil {
 		panic(err)
 	}
-	m.disk.state["synced"] = []byte(r.Cluster)
+	m.disk.state["synced"] = []byte(r.Cluster + " " + m.disk.id)
 	m.disk.whole = true
 	m.process = w.start(m)
 }
@@ -241,11 +241,18 @@ func (w *world) goneBack(p *process) {
 	if m.process != p {
 		return
 	}
+	if err := p.memory.GiveUp(); err != nil {
+		p.crash()
+		m.process = w.start(m) // and is found out once more
+		return
+	}
 	p.crash()
 	old := m.disk
 	d := newDisk(old.id, old.name)
 	d.aside = old.memory
-	d.state["roster"] = old.state["roster"]
+	for _, kept := range []string{"roster", "next-life"} {
+		d.state[kept] = old.state[kept]
+	}
 	w.replaceDisk(m, d)
 	m.process = w.start(m)
 	w.mu.Lock()
