@@ -21,7 +21,8 @@ type book struct {
 	records map[version.Dot]replication.Record
 	holders map[version.Dot]map[*disk]bool
 	// dropped is the highest version of a tombstone of each key that was collected somewhere.
-	dropped map[string]version.Version
+	dropped   map[string]version.Version
+	collected int // tombstones, everywhere
 	// promises are the answers to clients that bind what others are answered later.
 	promises []promise
 	// rosters that ever were in force anywhere, by hash.
@@ -79,6 +80,38 @@ func (w *world) holds(d *disk, r replication.Record, current bool) {
 	w.holders[r.Version.Dot][d] = true
 	if gone := w.dropped[r.Key]; current && !d.lost && r.Version.Compare(gone) < 0 {
 		w.broken = append(w.broken, fmt.Sprintf("I5: %s%s took %v of %s after the tombstone %v was collected", d.name, d.id[30:], r.Version, r.Key, gone))
+	}
+}
+
+// collects notes that a tombstone was dropped.
+func (w *world) collects(key string, v version.Version) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.collected++
+	if v.Compare(w.dropped[key]) > 0 {
+		w.dropped[key] = v
+	}
+}
+
+// leaves notes that a node left for good, which had waited until others have what it has.
+func (w *world) leaves(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.forgotten[p.id] = true
+	left := p.volume.disk
+	for i := range w.promises {
+		promise := &w.promises[i]
+		if !slices.Contains(promise.holders, left) {
+			continue
+		}
+		for _, d := range w.disks {
+			if d != left && !d.lost && d.memory.Seen().Has(promise.version.Dot) && !slices.Contains(promise.holders, d) {
+				promise.holders = append(promise.holders, d)
+			}
+		}
+		if !slices.ContainsFunc(promise.holders, func(d *disk) bool { return d != left && !d.lost }) {
+			w.broken = append(w.broken, fmt.Sprintf("I3: %s%s left, and nobody else has seen what %s promised", left.name, left.id[30:], promise.what))
+		}
 	}
 }
 
@@ -257,10 +290,24 @@ func (w *world) unsettled() error {
 		if !p.volume.Seen().Equal(first.volume.Seen()) {
 			errs = append(errs, fmt.Errorf("%s has seen %v, %s %v", name, p.volume.Seen(), w.called(first.id), first.volume.Seen()))
 		}
+		if l := p.ledger.Learners(); len(l) > 0 {
+			errs = append(errs, fmt.Errorf("%s knows learners %v", name, l))
+		}
 		if p.volume.Digest() != first.volume.Digest() {
 			errs = append(errs, fmt.Errorf("I4: digests of %s and %s differ", name, w.called(first.id)))
 		}
 		errs = append(errs, w.kept(p))
+	}
+	return errors.Join(errs...)
+}
+
+// uncollected returns which nodes have tombstones.
+func (w *world) uncollected() error {
+	var errs []error
+	for _, p := range w.all() {
+		if n := p.volume.TombstoneCount(); n > 0 {
+			errs = append(errs, fmt.Errorf("I5: %s has %d tombstones: %+v", w.called(p.id), n, p.collector.Stats()))
+		}
 	}
 	return errors.Join(errs...)
 }

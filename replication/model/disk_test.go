@@ -30,12 +30,21 @@ type disk struct {
 	origins map[uint64]bool   // of the processes that ran here
 	floor   version.Timestamp // the highest that they stamped
 
+	// drops are the tombstones dropped of late, which a crash may bring back.
+	drops []drop
+
 	// Guarded by world.mu. lost: what it held does not count any more; noticed is since when
 	// somebody knows, zero if nobody does. whole: it has all that a member should have. copied: it
 	// is an older copy of the disk that was there before.
 	lost, whole, copied bool
 	noticed             time.Time
 	next                *disk // what took its place
+}
+
+// drop is a tombstone that was dropped.
+type drop struct {
+	record replication.Record
+	at     time.Time
 }
 
 func newDisk(id, name string) *disk {
@@ -144,6 +153,34 @@ func (v *volume) Digest() uint64 {
 		}
 	}
 	return digest
+}
+
+// Drop implements replication.Store. It is not durable for some time.
+func (v *volume) Drop(key string, at version.Version) (bool, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.ended {
+		return false, replication.ErrReadOnly
+	}
+	dropped, err := v.Memory.Drop(key, at)
+	if dropped {
+		v.disk.mu.Lock()
+		v.disk.drops = append(v.disk.drops, drop{replication.Record{Key: key, Version: at, Deleted: true}, time.Now()})
+		v.disk.mu.Unlock()
+		v.w.collects(key, at)
+	}
+	return dropped, err
+}
+
+// undrop brings back, after a crash, some of the tombstones that were dropped last.
+func (d *disk) undrop(some int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := len(d.drops) - 1; i >= 0 && some > 0 && time.Since(d.drops[i].at) < 5*time.Second; i-- {
+		d.memory.Apply([]replication.Record{d.drops[i].record})
+		some--
+	}
+	d.drops = nil
 }
 
 // Unite implements replication.Store.

@@ -21,6 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	_ = flag.Set("rapid.checks", checks) // the command line is read later, and wins
+	_ = flag.Set("rapid.nofailfile", "true")
 	goleak.VerifyTestMain(m)
 }
 
@@ -36,7 +37,8 @@ type outcome struct {
 type stats struct {
 	Puts, Deletes, Gets, Failures int
 	Pulls, Failed, Incomplete     uint64
-	Rosters, Relapses             int
+	Rosters, Relapses, Collected  int
+	Ghosts                        int
 }
 
 func (s *stats) add(other stats) {
@@ -49,12 +51,17 @@ func (s *stats) add(other stats) {
 	s.Incomplete += other.Incomplete
 	s.Rosters += other.Rosters
 	s.Relapses += other.Relapses
+	s.Collected += other.Collected
+	s.Ghosts += other.Ghosts
 }
 
 const (
 	// settling is how long it may take after all faults have ended until all nodes are members and
 	// equal: longer than any pause after a failure.
 	settling = 2 * time.Minute
+	// collecting is how long it may take then until no tombstone is left: the rest of a round in
+	// which a tombstone was not stable yet, a round, and one more for what a read brought back.
+	collecting = 4 * minAge
 )
 
 // run runs a program.
@@ -87,6 +94,17 @@ func run(p program, with mutant) outcome {
 	for end := time.Now().Add(settling); err != nil && w.verdict() == nil && time.Now().Before(end); err = w.unsettled() {
 		time.Sleep(time.Second)
 	}
+	if err == nil {
+		total.Ghosts += w.forgetGhosts()
+	}
+	for end := time.Now().Add(collecting); err == nil && w.verdict() == nil; time.Sleep(time.Second) {
+		if err = w.uncollected(); err == nil {
+			break
+		}
+		if time.Now().Before(end) {
+			err = nil
+		}
+	}
 	w.unfounded()
 	close(done)
 	for _, p := range w.all() {
@@ -94,7 +112,7 @@ func run(p program, with mutant) outcome {
 		total.Pulls, total.Failed, total.Incomplete = total.Pulls+pulled.Complete, total.Failed+pulled.Failed, total.Incomplete+pulled.Incomplete
 	}
 	w.end()
-	total.Rosters, total.Relapses = len(w.rosters), w.relapses
+	total.Rosters, total.Relapses, total.Collected = len(w.rosters), w.relapses, w.collected
 	return outcome{cmp.Or(w.verdict(), err), total}
 }
 

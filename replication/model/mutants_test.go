@@ -20,6 +20,10 @@ type mutant struct {
 	store   func(p *process, s replication.Store) replication.Store
 	members func(m replication.Members) replication.Members
 	carrier func(p *process, c replication.Peers) replication.Peers
+	// collector changes what a node's collector works with.
+	collector func(p *process, cfg *replication.CollectorConfig)
+	// hurried: a node leaves without waiting until others have what it has.
+	hurried bool
 	// impatient: members are added before those that were added last are synced as members.
 	impatient bool
 	// trusting: a node takes its data for what it was.
@@ -38,6 +42,10 @@ type mutant struct {
 // mutants are shortcuts that each look harmless. Those of the pull alone are in package
 // replication, those of the agreement on the roster in membership/roster.
 var mutants = map[string]mutant{
+	"tombstone collected at once": {mix: &fleeting, collector: func(_ *process, cfg *replication.CollectorConfig) {
+		cfg.MinAge = 200 * time.Millisecond
+	}},
+	"left before others have it": {mix: &leaving, hurried: true},
 	"live list used as N": {members: func(m replication.Members) replication.Members {
 		return changedView{m, func(v *replication.View) {
 			var live []string

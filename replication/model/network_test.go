@@ -205,7 +205,7 @@ func (n peers) Contents(ctx context.Context, id string, buckets []int) ([]replic
 // agree is the roster.Send of a process.
 func (n peers) agree(ctx context.Context, id string, m roster.Message) (roster.Reply, error) {
 	return call(ctx, n.from, id, func(to *process) (roster.Reply, error) {
-		if to.wouldMiss(m.Want.Remove) {
+		if m.Want.Remove != n.from.id && to.wouldMiss(m.Want.Remove) {
 			return roster.Reply{}, errAlive
 		}
 		return to.ledger.Answer(m)

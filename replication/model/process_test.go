@@ -2,6 +2,7 @@ package model
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +13,10 @@ import (
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
 )
+
+// minAge is for how long a tombstone is kept that all have seen: longer than anything is on its
+// way that was sent before, while up to five nodes do not answer one after the other.
+const minAge = time.Minute
 
 // process is one run of a node on a machine.
 type process struct {
@@ -28,7 +33,10 @@ type process struct {
 	memory      *replication.Memory
 	syncer      *replication.Syncer
 	monitor     *replication.Monitor
+	collector   *replication.Collector
+	mender      *replication.Mender
 
+	life   context.Context // of what the process runs
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	ended  atomic.Bool
@@ -43,12 +51,14 @@ func (w *world) start(m *machine) *process {
 	p.replicate()
 
 	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
+	p.life, p.cancel = ctx, cancel
 	w.put(p)
 	p.update(func() {})
 	p.loops.Go(func() { p.monitor.Run(ctx) })
 	p.loops.Go(func() { p.syncer.Run(ctx) })
 	p.loops.Go(func() { p.memory.Run(ctx) })
+	p.loops.Go(func() { p.collector.Run(ctx) })
+	p.loops.Go(func() { p.mender.Run(ctx) })
 	p.loops.Go(func() { p.tend(ctx) })
 	p.loops.Go(func() { p.settleRelics(ctx) })
 	return p
@@ -78,8 +88,16 @@ func (p *process) replicate() {
 		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Busy: p.coordinator.Busy,
 		SetSynced: p.setSynced, Checked: func() bool { return p.monitor.Checked() || p.w.mutant.trusting },
 	}))
+	p.mender = must(replication.NewMender(replication.MenderConfig{Replica: replica, Members: members, Peers: carrier}))
+	collects := replication.CollectorConfig{
+		Replica: replica, Members: members, Memory: p.memory, MinAge: minAge, Synced: p.syncer.Synced,
+	}
+	if spoil := p.w.mutant.collector; spoil != nil {
+		spoil(p, &collects)
+	}
+	p.collector = must(replication.NewCollector(collects))
 	p.monitor = must(replication.NewMonitor(replication.MonitorConfig{
-		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Heard: p.syncer.Heard,
+		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Heard: p.syncer.Heard, Compared: p.mender.Compared,
 		GoneBack: func(error) {
 			if !p.w.mutant.trusting {
 				p.w.background.Go(func() { p.w.goneBack(p) })
@@ -92,6 +110,7 @@ func (p *process) replicate() {
 func (p *process) crash() {
 	p.ended.Store(true)
 	p.volume.end()
+	p.volume.disk.undrop(p.w.draw(4))
 	p.end()
 }
 
@@ -124,6 +143,8 @@ type membership struct {
 	ledger *roster.Ledger
 	view   atomic.Pointer[replication.View]
 	doomed atomic.Bool
+	// leaving: it ends for good once it has left.
+	leaving atomic.Bool
 
 	mu    sync.Mutex // guards the fields below
 	told  info       // of itself
@@ -184,9 +205,9 @@ func (m *membership) update(change func()) {
 		if id == m.p.id {
 			continue
 		}
-		member := replication.Member{ID: id}
+		member := replication.Member{ID: id, Name: m.p.w.named(id)} // names spread with gossip
 		if c := m.peers[id]; c != nil {
-			member.Name, member.Synced = c.name, c.synced && (c.counted || !force.Has(id)) // said as what it is now
+			member.Synced = c.synced && (c.counted || !force.Has(id)) // said as what it is now
 			member.Live = c.alive() && !c.silent && c.cluster == force.Cluster
 		}
 		view.Members = append(view.Members, member)
@@ -245,7 +266,7 @@ func (m *membership) setSynced(synced bool) {
 
 // refused: this node was removed from its cluster.
 func (m *membership) refused() {
-	if m.doomed.CompareAndSwap(false, true) {
+	if !m.leaving.Load() && m.doomed.CompareAndSwap(false, true) {
 		m.p.w.background.Go(func() { m.p.w.removed(m.p) })
 	}
 }
@@ -477,6 +498,46 @@ func (m *membership) join(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// leave has this node leave for good: it takes no more writes, waits until the others have what it
+// has, and tells one of them that it is gone.
+func (m *membership) leave(ctx context.Context) {
+	self := m.ledger.Roster()
+	if !self.Has(m.p.id) || len(self.Members()) == 1 || !m.leaving.CompareAndSwap(false, true) {
+		return
+	}
+	m.p.coordinator.Replica().Freeze(replication.ErrClosed)
+	for !m.ledger.Roster().HasRemoved(m.p.id) && ctx.Err() == nil {
+		step, cancel := context.WithTimeout(ctx, 10*time.Second)
+		if m.p.w.mutant.hurried || m.p.monitor.AllHave(step) == nil {
+			m.change(step, func(r roster.Roster) (roster.Change, bool) {
+				return roster.Change{Remove: m.p.id}, r.Has(m.p.id) && len(r.Members()) > 1
+			})
+		}
+		cancel()
+		_ = sleep(ctx, time.Second) // it fails when ctx ends, as the loop does
+	}
+	for ctx.Err() == nil && !m.tell(ctx) {
+		_ = sleep(ctx, time.Second)
+	}
+	if ctx.Err() == nil {
+		m.p.w.left(m.p)
+	}
+}
+
+// tell tells what this node knows of the roster to the others, and whether any has heard it.
+func (m *membership) tell(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	k := m.ledger.Knowledge()
+	for _, id := range k.Roster.Members() {
+		_, err := call(ctx, m.p, id, func(to *process) (bool, error) { return true, to.hear(k) })
+		if err == nil || errors.Is(err, errRemoved) { // who refuses this node knows that it is removed
+			return true
+		}
+	}
+	return false
 }
 
 // forget removes a member that is gone for good.

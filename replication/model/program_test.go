@@ -44,7 +44,8 @@ const (
 	wipe       // a: its disk is replaced by an empty one
 	copied     // what a's disk holds
 	restore    // what was copied, to a's disk
-	join       // a, which never took part
+	join       // a, which never took part or has left
+	leave      // a
 	forget     // a, asked of b
 	skew       // a's wall clock
 	unreadable // key at a, or readable again
@@ -53,7 +54,7 @@ const (
 
 func (e event) String() string {
 	return [...]string{
-		"put", "remove", "get", "cut", "isolate", "crash", "stop", "wipe", "copy", "restore", "join", "forget", "skew", "unreadable",
+		"put", "remove", "get", "cut", "isolate", "crash", "stop", "wipe", "copy", "restore", "join", "leave", "forget", "skew", "unreadable",
 	}[e]
 }
 
@@ -100,36 +101,57 @@ type mix struct {
 	members int           // at the start; 0 means 3 to 5
 	keys    int
 	pace    time.Duration // up to which one step follows another
-	pauses  int           // every so manieth step follows much later
+	pauses  int           // every so manieth step follows much later,
+	pause   time.Duration // up to this
 }
 
 // everything is the mix of ordinary programs.
 var everything = mix{
 	of: map[event]int{
 		put: 12, remove: 8, get: 12, cut: 5, isolate: 3, crash: 6, stop: 2, wipe: 3, copied: 4, restore: 3, join: 3,
-		forget: 2, skew: 2, unreadable: 2,
+		leave: 2, forget: 2, skew: 2, unreadable: 2,
 	},
-	keys: 4, pace: 1200 * time.Millisecond, pauses: 16,
+	keys: 4, pace: 1200 * time.Millisecond, pauses: 16, pause: 40 * time.Second,
 }
 
-var mixes = []*mix{&everything, &relapsing, &growing, &reading}
+var mixes = []*mix{&everything, &relapsing, &growing, &reading, &deleting, &fleeting, &leaving}
 
 // relapsing is a mix in which disks often lose what they had.
 var relapsing = mix{
 	of:      map[event]int{put: 10, get: 10, isolate: 6, crash: 6, copied: 2, restore: 6},
-	members: 3, keys: 1, pace: 400 * time.Millisecond, pauses: 16,
+	members: 3, keys: 1, pace: 400 * time.Millisecond, pauses: 16, pause: 40 * time.Second,
 }
 
 // reading is a mix in which many reads meet writes that reached few nodes.
 var reading = mix{
 	of:      map[event]int{put: 8, get: 20, isolate: 6, crash: 2},
-	members: 3, keys: 1, pace: 150 * time.Millisecond, pauses: 16,
+	members: 3, keys: 1, pace: 150 * time.Millisecond, pauses: 16, pause: 40 * time.Second,
+}
+
+// deleting is a mix in which tombstones are collected again and again, while some nodes are away.
+var deleting = mix{
+	of: map[event]int{
+		put: 6, remove: 8, get: 4, cut: 3, isolate: 4, crash: 5, wipe: 2, copied: 2, restore: 2, join: 3, forget: 1, leave: 2, skew: 1,
+	},
+	keys: 2, pace: 1200 * time.Millisecond, pauses: 8, pause: 150 * time.Second,
+}
+
+// fleeting is a mix in which values are deleted right after they were written.
+var fleeting = mix{
+	of:      map[event]int{put: 8, remove: 8, get: 4, isolate: 2},
+	members: 3, keys: 2, pace: 300 * time.Millisecond, pauses: 4, pause: 5 * time.Second,
+}
+
+// leaving is a mix in which nodes leave right after they wrote.
+var leaving = mix{
+	of:      map[event]int{put: 12, isolate: 3, leave: 4, join: 4},
+	members: 4, keys: 4, pace: 400 * time.Millisecond, pauses: 16, pause: 40 * time.Second,
 }
 
 // growing is a mix in which much happens to the roster, and links are cut.
 var growing = mix{
 	of:   map[event]int{put: 4, cut: 4, isolate: 8, join: 8, wipe: 4, crash: 4},
-	keys: 4, pace: 1200 * time.Millisecond, pauses: 16,
+	keys: 4, pace: 1200 * time.Millisecond, pauses: 16, pause: 40 * time.Second,
 }
 
 var levels = []replication.Level{
@@ -170,7 +192,7 @@ func (m mix) step(draw func(n int) int) step {
 		s.skew = time.Duration(draw(4000)-2000) * time.Millisecond
 	}
 	if draw(m.pauses) == 0 {
-		s.after *= 30 // long enough for much to come to rest
+		s.after = time.Duration(draw(int(m.pause.Milliseconds()))) * time.Millisecond
 	}
 	return s
 }

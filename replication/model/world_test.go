@@ -38,8 +38,6 @@ type machine struct {
 	name  string
 	ahead atomic.Int64 // of its wall clock, in ns
 
-	// Only the world's own goroutine and, under lifecycle, what puts a removed node back to work
-	// touch these.
 	lifecycle sync.Mutex // guards the fields below; nothing that takes time is done with it held
 	disk      *disk      // nil if it never took part
 	copied    *disk      // what it held some time ago, nil if that was not copied
@@ -60,7 +58,7 @@ func newWorld(p program, with mutant) *world {
 	var r roster.Roster
 	for i := range p.members {
 		m := w.machines[machines[i:i+1]]
-		w.insertDisk(m)
+		w.replaceDisk(m, w.emptyDisk(m))
 		if i == 0 {
 			r = roster.Found(m.disk.id)
 		} else {
@@ -94,15 +92,36 @@ func (w *world) boot(m *machine, r roster.Roster) {
 	m.process = w.start(m)
 }
 
-// insertDisk gives a machine an empty disk, and so a new node id.
-func (w *world) insertDisk(m *machine) {
+// emptyDisk returns a disk for a machine, and with it a new node id.
+func (w *world) emptyDisk(m *machine) *disk {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.ids++
-	id := fmt.Sprintf("%032x", w.ids)
-	w.mu.Unlock()
-	w.replaceDisk(m, newDisk(id, m.name))
+	return newDisk(fmt.Sprintf("%032x", w.ids), m.name)
 }
 
+// exchange is replaceDisk for who does not hold m.lifecycle.
+func (w *world) exchange(m *machine, d *disk) {
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	w.replaceDisk(m, d)
+}
+
+// holds returns the disk of a machine, nil if there is none.
+func (m *machine) holds() *disk {
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	return m.disk
+}
+
+// keeps returns the copy of a disk that a machine keeps, nil if there is none.
+func (m *machine) keeps() *disk {
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	return m.copied
+}
+
+// replaceDisk gives a machine, which runs no process, another disk. The caller holds m.lifecycle.
 func (w *world) replaceDisk(m *machine, d *disk) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -191,6 +210,13 @@ func (w *world) upTo(most time.Duration) time.Duration {
 	return time.Millisecond + time.Duration(w.dice.Int64N(int64(most)))
 }
 
+// draw returns a number from 0 to below n.
+func (w *world) draw(n int) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dice.IntN(n)
+}
+
 func pair(a, b string) string { return min(a, b) + max(a, b) }
 
 // gossip goes round as long as the world stands.
@@ -229,7 +255,7 @@ func (w *world) removed(p *process) {
 		return
 	}
 	p.crash()
-	w.insertDisk(m)
+	w.replaceDisk(m, w.emptyDisk(m))
 	m.process = w.start(m)
 }
 
@@ -260,6 +286,22 @@ func (w *world) goneBack(p *process) {
 	w.mu.Unlock()
 }
 
+// left takes a machine whose node has left out of use.
+func (w *world) left(p *process) {
+	w.leaves(p)
+	m := p.machine
+	m.lifecycle.Lock()
+	defer m.lifecycle.Unlock()
+	if m.process != p {
+		return
+	}
+	p.crash()
+	w.mu.Lock()
+	m.disk.lost = true
+	w.mu.Unlock()
+	m.process, m.disk, m.copied = nil, nil, nil
+}
+
 // do carries out a step that is not a client's.
 func (w *world) do(s step) {
 	a, b := w.machines[machines[s.a:s.a+1]], w.machines[machines[s.b:s.b+1]]
@@ -278,27 +320,36 @@ func (w *world) do(s step) {
 		}
 		w.toggle(a, end)
 	case wipe:
-		if a.disk != nil && w.spares(a) {
+		if a.holds() != nil && w.spares(a) {
 			a.end((*process).crash)
-			w.insertDisk(a)
+			w.exchange(a, w.emptyDisk(a))
 			w.toggle(a, nil)
 		}
 	case join:
-		if a.disk == nil {
-			w.insertDisk(a)
+		if a.holds() == nil {
+			w.exchange(a, w.emptyDisk(a))
 			w.toggle(a, nil)
 		}
 	case copied:
+		a.lifecycle.Lock()
+		defer a.lifecycle.Unlock()
 		if a.disk != nil {
 			a.copied = a.disk.copy()
 		}
 	case restore:
-		if a.copied != nil && w.spares(a) {
+		if old := a.keeps(); old != nil && w.spares(a) {
 			a.end((*process).crash)
-			d := a.copied.copy()
+			d := old.copy()
 			d.copied = true
-			w.replaceDisk(a, d)
+			w.exchange(a, d)
 			w.toggle(a, nil)
+		}
+	case leave:
+		if p := w.at(s.a); p != nil && w.spares(a) {
+			w.mu.Lock()
+			w.forgotten[p.id] = true
+			w.mu.Unlock()
+			p.loops.Go(func() { p.leave(p.life) })
 		}
 	case forget:
 		w.forget(a, b)
@@ -369,6 +420,10 @@ func (m *machine) end(end func(*process)) bool {
 // spares reports whether a cluster can do without the disk of a machine: whether of each roster
 // that may be in force a majority of others has what it should have.
 func (w *world) spares(m *machine) bool {
+	mine := m.holds()
+	if mine == nil {
+		return false
+	}
 	good := make(map[string]bool)
 	var disks []*disk
 	for _, other := range w.machines {
@@ -376,7 +431,7 @@ func (w *world) spares(m *machine) bool {
 		if other.disk != nil {
 			disks = append(disks, other.disk)
 			w.mu.Lock()
-			good[other.disk.id] = other != m && other.disk.whole
+			good[other.disk.id] = other != m && other.disk.whole && !w.forgotten[other.disk.id]
 			w.mu.Unlock()
 		}
 		other.lifecycle.Unlock()
@@ -384,16 +439,10 @@ func (w *world) spares(m *machine) bool {
 	for _, d := range disks {
 		for _, r := range d.rosters() {
 			members := r.Members()
-			if id := m.disk.id; !r.Has(id) && !r.HasRemoved(id) {
+			if id := mine.id; !r.Has(id) && !r.HasRemoved(id) {
 				members = append(members, id) // it may be a learner that is just being promoted
 			}
-			left := 0
-			for _, id := range members {
-				if good[id] {
-					left++
-				}
-			}
-			if left <= len(members)/2 {
+			if !w.suffice(members, good) || !w.suffice(w.staying(members), good) {
 				return false
 			}
 		}
@@ -401,19 +450,59 @@ func (w *world) spares(m *machine) bool {
 	return true
 }
 
+// suffice reports whether a majority of members is good.
+func (w *world) suffice(members []string, good map[string]bool) bool {
+	left := 0
+	for _, id := range members {
+		if good[id] {
+			left++
+		}
+	}
+	return left > len(members)/2
+}
+
+// staying returns those of members that nobody asked to leave or to be forgotten.
+func (w *world) staying(members []string) []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(members), func(id string) bool { return w.forgotten[id] })
+}
+
 // forget has a machine's node forgotten, asked of another.
 func (w *world) forget(m, of *machine) {
 	of.lifecycle.Lock()
 	p := of.process
 	of.lifecycle.Unlock()
-	if m == of || m.disk == nil || p == nil || !w.spares(m) {
+	d := m.holds()
+	if m == of || d == nil || p == nil || !w.spares(m) {
 		return
 	}
-	id := m.disk.id
+	id := d.id
 	w.mu.Lock()
 	w.forgotten[id] = true
 	w.mu.Unlock()
 	w.background.Go(func() { p.forget(context.Background(), id) })
+}
+
+// forgetGhosts does what an operator does with members that are gone for good, and returns how
+// many there were: a learner whose disk is wiped when it is about to count may count for ever,
+// beside the node that took its place.
+func (w *world) forgetGhosts() (ghosts int) {
+	all := w.all()
+	for _, id := range all[0].ledger.Roster().Members() {
+		if w.running(id) != nil {
+			continue
+		}
+		ghosts++
+		w.mu.Lock()
+		w.forgotten[id] = true
+		w.mu.Unlock()
+		for i := 0; all[0].ledger.Roster().Has(id) && i < 60; i++ {
+			all[0].forget(all[0].life, id)
+			time.Sleep(time.Second)
+		}
+	}
+	return ghosts
 }
 
 // heal ends all faults.
