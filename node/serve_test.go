@@ -209,6 +209,9 @@ func TestWhoCannotLeaveOrNeedsNoRepairIsToldWhy(t *testing.T) {
 	if err := errors.Join(joining.Leave(), joining.AcceptLoss()); !errors.Is(err, replication.ErrNotReady) {
 		t.Errorf("while joining: got %v, want ErrNotReady", err)
 	}
+	if err := joining.Leave(); !strings.Contains(fmt.Sprint(err), "in no cluster yet, so there is nothing to leave") {
+		t.Errorf("leave while joining: got %v, want that there is nothing to leave", err)
+	}
 	alone := run(t, Config{})
 	if err := alone.Leave(); !errors.Is(err, membership.ErrLastMember) {
 		t.Errorf("the last member: got %v, want ErrLastMember", err)
