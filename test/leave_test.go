@@ -161,7 +161,7 @@ func TestRepairGoesOnWithoutWhatIsLost(t *testing.T) {
 	n.Start()
 	c.Await(20*time.Second, "not synced", func() error { return n.Do("GET", "/-/ready", "").Expect(503) })
 	c.Await(20*time.Second, "set aside", func() error {
-		if !strings.Contains(n.Log(), "aside") {
+		if !strings.Contains(n.Log(), "data set aside") { // told when it is done
 			return errors.New("the log does not say that data was set aside")
 		}
 		return nil
