@@ -197,3 +197,45 @@ func TestOldCopyOfADirectoryIsFoundOut(t *testing.T) {
 		}
 	}
 }
+
+// While nobody else is there who could find it out, an old copy tells its own clients what it has, and nodes nothing.
+func TestOldCopyThatIsAloneGivesItsKeysToNobody(t *testing.T) {
+	t.Parallel()
+	c := cluster.New(t, cluster.Options{Nodes: 3, Args: soonForgotten})
+	c.Start()
+	n := c.Node(2)
+	fill(t, "gone", deletedKeys, 0, c.Nodes()...)
+	fill(t, "kept", 10, 0, c.Nodes()...)
+	c.AwaitConverged(5 * time.Second)
+	n.Stop()
+	old := n.CopyData()
+	n.Start()
+	c.AwaitMembers(15 * time.Second)
+	fill(t, "gone", 0, deletedKeys, c.Nodes()...)
+	c.Await(10*time.Second, "told", func() error { return toldAll(n, others(c, n)...) })
+	c.Await(30*time.Second, "no tombstone", func() error { return hasTombstones(0, c.Nodes()...) })
+
+	intact := others(c, n)
+	for _, member := range c.Nodes() {
+		member.Kill()
+	}
+	n.PutBack(old)
+	n.Start()
+	c.Await(10*time.Second, "the old copy serves its clients", func() error { return n.Get("kept9?r=1").Expect(200, "value of kept9") })
+	late := c.AddNode()
+	late.Start(append([]string{"--join", n.Addr()}, soonForgotten...)...)
+	c.Throughout(5*time.Second, "the new node got nothing", func() error {
+		m, err := late.Members()
+		if self, _ := m.Find(late); err == nil && self.Keys > 0 {
+			err = fmt.Errorf("%s has %d keys", late, self.Keys)
+		}
+		return errors.Join(err, n.Do("GET", "/-/ready", "").Expect(503))
+	})
+	for _, member := range intact {
+		member.Start()
+	}
+	c.AwaitMembers(40 * time.Second)
+	c.AwaitConverged(10 * time.Second)
+	must(t, areGone(c.Nodes()...))
+	must(t, late.Get("kept9?r=1").Expect(200, "value of kept9"))
+}
