@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/protocol7/snakes/disk"
@@ -29,7 +30,7 @@ func (n *Node) settleRelics(ctx context.Context) {
 		n.logger.Error("data that was set aside cannot be read", "error", err)
 		return
 	}
-	for _, relic := range relics {
+	for _, relic := range inEffect(relics) {
 		if relic.Settled {
 			continue
 		}
@@ -45,6 +46,19 @@ func (n *Node) settleRelics(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// inEffect returns relics, the oldest first, with the reasons that hold now: of a node that was
+// removed since, nothing is written again. Nobody has waited for it before dropping tombstones.
+func inEffect(relics []disk.Relic) []disk.Relic {
+	relics = slices.Clone(relics)
+	removed := false
+	for i := range slices.Backward(relics) {
+		if removed = removed || relics[i].Reason == relicRemoved; removed {
+			relics[i].Reason = relicRemoved
+		}
+	}
+	return relics
 }
 
 // settleRelic looks for records that nobody has, to judge by what this node has seen: all that

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,6 +172,16 @@ func TestRecordsThatOnlyARelicHasAreWrittenAgainIfTheNodeWentBack(t *testing.T) 
 		if relics, err := n.store.Asides(); err != nil || !relics[0].Settled {
 			t.Errorf("%s: got %v, %v, want it settled", reason, relics, err)
 		}
+	}
+}
+
+func TestNothingIsWrittenAgainOfANodeThatWasRemovedSince(t *testing.T) {
+	var got []string
+	for _, relic := range inEffect([]disk.Relic{{Reason: relicGoneBack}, {Reason: relicRemoved}, {Reason: relicGoneBack}}) {
+		got = append(got, relic.Reason)
+	}
+	if want := []string{relicRemoved, relicRemoved, relicGoneBack}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
