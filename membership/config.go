@@ -31,7 +31,7 @@ type Config struct {
 	// Version is the release that this node runs, at most 32 bytes.
 	Version string
 	// Seeds are HOST:PORT of nodes to join; a name stands for all its addresses and is resolved
-	// anew at each try. None: a node that remembers no roster and no members founds a cluster.
+	// anew at each try. None: a node that was in no cluster yet founds one.
 	Seeds []string
 
 	// Transport carries gossip. Membership shuts down its gossip, but not the rest of it.

@@ -57,8 +57,9 @@
 //
 // A node that was removed, because it left, was forgotten or was replaced, is refused for ever,
 // learners too. It may come back under a new id: if its storage keeps the state members, but not
-// the state roster, New looks for those members, besides its seeds, and founds nothing, however
-// long they do not answer: a lost node must not make a cluster of its own.
+// the state roster, it looks for those members, besides its seeds, and founds nothing, however
+// long they do not answer, also if none were saved: a lost node must not make a cluster of its
+// own.
 //
 // # Example
 //

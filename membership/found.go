@@ -18,7 +18,7 @@ func (m *Membership) settle(ctx context.Context) {
 			return
 		}
 	}
-	if before.IsZero() && len(m.former) == 0 && len(hosts) == 0 && len(seekers) > 0 && m.cfg.ID < slices.Min(seekers) && m.undisturbed() {
+	if before.IsZero() && !m.exiled() && len(hosts) == 0 && len(seekers) > 0 && m.cfg.ID < slices.Min(seekers) && m.undisturbed() {
 		if err := m.found("lowest id of those that look for each other"); err != nil {
 			m.logger.Warn("cluster not founded", "error", err)
 		}
@@ -84,6 +84,10 @@ func (m *Membership) joinCluster(ctx context.Context, before roster.Roster, of h
 	m.hearOf(*a.News)
 	return true
 }
+
+// exiled reports whether this node was in a cluster and has no roster of it any more. It founds no
+// cluster by itself then: its own may go on somewhere, and whoever wants its data expects it there.
+func (m *Membership) exiled() bool { return m.former != nil && m.ledger.Roster().IsZero() }
 
 // found makes this node the first member of a new cluster.
 func (m *Membership) found(why string) error {

@@ -10,8 +10,9 @@ import (
 )
 
 // Leave removes this node from the cluster for good, by agreement of a majority of the members,
-// itself included, so that N is one less. It returns once another node knows that durably; then Fatal gives ErrRemoved, and this process must end. Whatever only this node has is
-// lost to the others, so they must have it all before. Calls at once wait for each other.
+// itself included, so that N is one less. It returns once another node knows that durably; then
+// Fatal gives ErrRemoved, and this process must end. Whatever only this node has is lost to the
+// others, so they must have it all before. Calls at once wait for each other.
 //
 // Errors: ErrLastMember if no other member is left, ErrNotMember for a learner or a node that is
 // still joining, ErrNoMajority, with ErrMinority if it was not even tried; the change may come

@@ -1,6 +1,7 @@
 package membership_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"maps"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/protocol7/snakes/membership"
 )
@@ -202,4 +205,86 @@ func TestNodesThatRememberMembersFoundNoClusterWithoutThem(t *testing.T) {
 	await(t, "0: b=joining", b2)
 	a = net.start(t, named("a"), data(a), at(a.address))
 	awaitState(t, a, b2.id, membership.Syncing)
+}
+
+// After a cut in which both sides gave the other up, nobody is left in the roster.
+func TestNodesThatForcedEachOtherOutFoundNothingAndRememberEachOther(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a := net.start(t, named("a"))
+	b := net.start(t, named("b"), seedsOf(a))
+	await(t, "2: a=alive b=alive", a, b)
+	awaitSaved(t, a, "a", "b")
+	awaitSaved(t, b, "a", "b")
+	net.split(a)
+	await(t, "2: a=alive b=failed", a)
+	await(t, "2: a=failed b=alive", b)
+	for forgotten, by := range map[string]*node{"a": b, "b": a} {
+		if err := by.Forget(t.Context(), forgotten, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(t, "1: a=alive", a)
+	await(t, "1: b=alive", b)
+	time.Sleep(2 * pace) // a look at what is to be saved
+	if err := a.Merge(b.State()); err != nil {
+		t.Fatal(err)
+	}
+	wantFatal(t, a, membership.ErrRemoved)
+	time.Sleep(2 * pace)
+	a.kill()
+	b.kill()
+	net.heal()
+	a2 := net.start(t, named("a"), setAside(a), at(a.address))
+	holds(t, "it founds nothing", func() bool { return a2.picture() == "0: a=joining" })
+	c := net.start(t, named("c"), at(b.address)) // a new cluster where b was
+	await(t, "2: a=alive c=alive", a2, c)
+}
+
+// lines is a log that may be read while it is written.
+type lines struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+func TestWhoRemembersNobodyButItselfFoundsNothingAndSaysSo(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a := net.start(t, named("a"))
+	awaitSaved(t, a, "a")
+	a.kill()
+	for name, addresses := range map[string][]string{"no seeds": nil, "a seed that is none": {a.address}} {
+		var log lines
+		a2 := net.start(t, named("a"), setAside(a), at(a.address), seeds(addresses...), func(n *node) {
+			n.config.Logger = hclog.New(&hclog.LoggerOptions{Output: &log})
+		})
+		holds(t, "it founds nothing", func() bool { return a2.picture() == "0: a=joining" })
+		if got := log.count("started with --join"); got != 1 {
+			t.Errorf("%s: got %d warnings that it may need --join, want 1", name, got)
+		}
+		a2.kill()
+	}
+}
+
+// Only who was in a cluster must not found one.
+func TestWhoFoundNoClusterBeforeItEndedMayFoundOne(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a := net.start(t, named("a"), seeds("127.0.0.1:1"))
+	holds(t, "it looks for its seed", func() bool { return a.picture() == "0: a=joining" })
+	a.kill()
+	a = net.start(t, named("a"), data(a), at(a.address))
+	await(t, "1: a=alive", a)
 }

@@ -33,9 +33,13 @@ type Membership struct {
 	moves  []move    // entered states that are not logged yet
 	birth  time.Time // when this process founded a cluster, zero if it did not
 
-	// former are the members of a cluster that this node has no roster of any more, from the
-	// time before its data was set aside. It must get back to them. Set by New.
+	// former are the other members of a cluster that this node has no roster of any more, from the
+	// time before its data was set aside: it must get back to them. It may be empty, and is nil
+	// for a node that never was in a cluster. Set by New.
 	former map[string]info
+	// others are the members and learners besides this node that were saved last, as long as
+	// there were any.
+	others map[string]info
 
 	wake, changed, rejoin chan struct{} // one for each loop
 	fatal                 chan error
@@ -68,8 +72,8 @@ type peer struct {
 
 // New returns the membership of one node, as its storage remembers it. It starts nothing and
 // talks to nobody before Start. A node that has no roster and no seeds founds a cluster, unless
-// its storage remembers members: their addresses are seeds then, besides those given, and it
-// founds none. ErrRemoved: its cluster has given this node up. ErrOtherName: the data belongs to
+// its storage remembers members, be it only itself: it was in a cluster then, and founds none, also
+// with seeds. The addresses of those members are seeds besides those given. ErrRemoved: its cluster has given this node up. ErrOtherName: the data belongs to
 // a cluster of another name.
 func New(cfg Config) (*Membership, error) {
 	if err := cfg.Validate(); err != nil {
@@ -105,7 +109,7 @@ func New(cfg Config) (*Membership, error) {
 	if err := m.keepName(); err != nil {
 		return nil, err
 	}
-	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 && len(m.former) == 0 {
+	if m.ledger.Roster().IsZero() && len(cfg.Seeds) == 0 && !m.exiled() {
 		if err := m.found("no seeds were given"); err != nil {
 			return nil, err
 		}

@@ -215,7 +215,7 @@ func (net *network) start(t *testing.T, options ...option) *node {
 	}
 	n.config.ID, n.config.Address, n.config.Transport = n.id, n.address, tr
 	n.config.Storage, n.config.Link = n.disk, link{net, n}
-	if testing.Verbose() {
+	if testing.Verbose() && n.config.Logger == nil {
 		n.config.Logger = hclog.New(&hclog.LoggerOptions{Name: n.config.Name, Level: hclog.Info, Output: logTo{t}})
 	}
 	if n.Membership, err = membership.New(n.config); err != nil {

@@ -88,6 +88,36 @@ func TestTheLowestOfSettledSeekersFounds(t *testing.T) {
 	}
 }
 
+// Its cluster may go on somewhere, whoever else looks for one.
+func TestTheLowestOfSettledSeekersFoundsNothingIfItHadACluster(t *testing.T) {
+	m, _ := alone(t, "127.0.0.1:9009")
+	m.former = map[string]info{}
+	m.hears("6", info{Seeks: true}, time.Now().Add(-time.Hour))
+	if m.settle(t.Context()); m.Snapshot().Joined() {
+		t.Errorf("it founded a cluster")
+	}
+}
+
+// Whoever is left in the roster, or is a learner still, may be nobody who can take it in.
+func TestARemovedNodeRemembersThoseThatWereRemovedWithIt(t *testing.T) {
+	m, _ := alone(t)
+	for _, digit := range []string{"6", "7"} {
+		m.hears(digit, info{Cluster: m.Snapshot().ClusterID}, time.Now())
+	}
+	m.enrollLearners()
+	saved := m.saveMembers(nil)
+	gone := []string{nodeID("5"), nodeID("6")}
+	err := m.ledger.Merge(roster.Knowledge{Roster: roster.Roster{Cluster: m.Snapshot().ClusterID, Added: gone, Removed: gone}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved = m.saveMembers(saved)
+	kept, err := m.cfg.Storage.LoadState(membersState)
+	if err != nil || !bytes.Contains(kept, []byte("127.0.0.1:9006")) || !bytes.Equal(kept, saved) {
+		t.Errorf("got %s, %v, want it with the address of node 6", kept, err)
+	}
+}
+
 // Else two clusters of one that were told to join each other would each enter the other's.
 func TestOfTwoClustersOfOneTheHigherIDGivesWay(t *testing.T) {
 	for digit, want := range map[string]bool{"4": true, "6": false} {

@@ -48,6 +48,7 @@ func (m *Membership) loadMembers() error {
 		m.lastAt = own.At
 		delete(infos, m.cfg.ID)
 	}
+	m.others = maps.Clone(infos)
 	if m.ledger.Roster().IsZero() {
 		maps.DeleteFunc(infos, func(_ string, i info) bool { return i.Address == m.cfg.Address })
 		m.former = infos
@@ -61,13 +62,22 @@ func (m *Membership) loadMembers() error {
 
 // saveMembers makes what members and learners say of themselves durable and returns it. saved is what
 // was made durable last; nothing is done if that is the same.
+//
+// What is on disk is how a removed node finds back, so it stands while this node is in no cluster
+// or was removed, as others may have been with it; and the last others are kept while there are
+// none: when two forget each other, each is left with nobody before it hears that it is removed.
 func (m *Membership) saveMembers(saved []byte) []byte {
+	if r := m.ledger.Roster(); r.IsZero() || r.HasRemoved(m.cfg.ID) {
+		return saved
+	}
 	m.mu.Lock()
 	infos := m.infos()
-	m.mu.Unlock()
-	if m.ledger.Roster().IsZero() {
-		maps.Copy(infos, m.former) // they are needed until another cluster's members are known
+	if len(infos) > 1 {
+		m.others = maps.Clone(infos)
+		delete(m.others, m.cfg.ID)
 	}
+	maps.Copy(infos, m.others)
+	m.mu.Unlock()
 	b, err := json.MarshalIndent(infos, "", "  ")
 	if err == nil && bytes.Equal(b, saved) {
 		return saved

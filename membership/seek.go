@@ -21,6 +21,7 @@ func (m *Membership) seek(ctx context.Context) {
 	m.introduce(ctx)
 	var onlySelfSince time.Time
 	var warnedAt time.Time
+	began := time.Now()
 	for !m.doomed.Load() {
 		reached, onlySelf, why := m.dialAll(ctx)
 		joining := !m.Snapshot().Joined()
@@ -29,15 +30,15 @@ func (m *Membership) seek(ctx context.Context) {
 			onlySelfSince = time.Time{}
 		case onlySelfSince.IsZero():
 			onlySelfSince = time.Now()
-		case time.Since(onlySelfSince) >= m.cfg.FoundAfter:
+		case time.Since(onlySelfSince) >= m.cfg.FoundAfter && !m.exiled():
 			if err := m.found("no seed is another node"); err != nil {
 				m.logger.Warn("cluster not founded", "error", err)
 			}
 		}
-		if joining && !reached && !onlySelf && time.Since(warnedAt) > remindEvery {
+		outcast := m.exiled() && time.Since(began) >= m.cfg.FoundAfter // before that it may be on its way back
+		if joining && (outcast || !reached && !onlySelf) && time.Since(warnedAt) > remindEvery {
 			warnedAt = time.Now()
-			m.logger.Warn("no seed answers as a node of this cluster yet; trying for ever",
-				"cluster", m.cfg.Cluster, "seeds", m.seeds(), "error", why)
+			m.remind(why)
 		}
 		pause := m.cfg.RejoinEvery
 		if joining {
@@ -51,6 +52,16 @@ func (m *Membership) seek(ctx context.Context) {
 		case <-time.After(pause):
 		}
 	}
+}
+
+// remind says why this node is in no cluster yet.
+func (m *Membership) remind(why error) {
+	message := "no seed answers as a node of this cluster yet; trying for ever"
+	if m.exiled() {
+		message = "this node was removed from its cluster, founds none, and no seed took it in yet; " +
+			"trying for ever, but it may have to be started with --join and the address of a member"
+	}
+	m.logger.Warn(message, "cluster", m.cfg.Cluster, "seeds", m.seeds(), "error", why)
 }
 
 // introduce says hello to the members known from earlier before gossip spreads this node's
