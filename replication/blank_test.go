@@ -283,6 +283,11 @@ func TestFrozenReplicaTakesNoMoreWritesAndWaitsForThoseUnderWay(t *testing.T) {
 		}
 		cl.wantHeld(t, "first", "v", "b")
 		cl.wantHeld(t, "second", "nothing", "b")
+		b.Replica().Thaw()
+		if out := write("third"); out[0].Err != nil {
+			t.Errorf("a write after it thawed failed: %v", out[0].Err)
+		}
+		cl.wantHeld(t, "third", "v", "b")
 		if _, err := cl["a"].Put(t.Context(), "k", nil, "", replication.LevelOne); err != nil {
 			t.Errorf("the others go on without it: %v", err)
 		}

@@ -63,7 +63,7 @@ func (r *Replica) seen() *seen.Set {
 
 // Write makes the clock follow the records' timestamps, as far as it may, and applies the
 // records: see Store.Apply, whose outcomes it returns. It waits for the disk. After Freeze every
-// record fails.
+// record fails until Thaw.
 func (r *Replica) Write(records []Record) []Outcome {
 	if err := r.enter(); err != nil {
 		outcomes := make([]Outcome, len(records))
@@ -80,14 +80,21 @@ func (r *Replica) Write(records []Record) []Outcome {
 	return r.store.Apply(records)
 }
 
-// Freeze makes Write fail with err, which is not nil, for every record from now on, and returns
-// when those under way have ended. A node that is about to leave for good takes no more writes,
+// Freeze makes Write fail with err, which is not nil, for every record from now on until Thaw, and
+// returns when those under way have ended. A node that is about to leave for good takes no more writes,
 // so that what it has can be with the others before it goes.
 func (r *Replica) Freeze(err error) {
 	r.freezing.Lock()
 	r.frozen = err
 	r.freezing.Unlock()
 	r.writing.Wait()
+}
+
+// Thaw undoes Freeze: Write takes records again. Without a Freeze before it does nothing.
+func (r *Replica) Thaw() {
+	r.freezing.Lock()
+	defer r.freezing.Unlock()
+	r.frozen = nil
 }
 
 // enter lets a Write in, or tells why not. Whoever was let in is done with writing at the end.
