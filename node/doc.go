@@ -25,7 +25,8 @@
 //
 // A node that leaves refuses writes first, so that what it has stands still; then waits until
 // every live member has seen all of it; then is removed by agreement; and then Run ends. Until
-// the agreement nothing has happened that a restart does not undo.
+// the agreement nothing has happened that a restart does not undo. If all others leave before it,
+// it stays, and takes writes again.
 //
 // # HTTP
 //

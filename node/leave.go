@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -43,7 +44,7 @@ func (n *Node) Leave() error {
 			majority, count(s.Known(), "member", "members"), count(live, "is", "are"))
 	}
 	if n.leaving.CompareAndSwap(false, true) {
-		close(n.leaves)
+		n.leaves <- struct{}{} // there is room: the word before was taken before leaving was false again
 	}
 	return nil
 }
@@ -64,19 +65,38 @@ func (n *Node) AcceptLoss() error {
 // depart waits until this node is to leave, and leaves. It returns once membership has told that
 // it has, or when ctx ends.
 func (n *Node) depart(ctx context.Context) {
-	select {
-	case <-ctx.Done():
-		return
-	case <-n.leaves:
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.leaves:
+		}
+		err := n.leaveOrStay(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		n.coordinator.Replica().Thaw()
+		n.membership.SetDraining(false)
+		n.logger.Error("this node does not leave; it takes writes again", "error", err)
+		n.leaving.Store(false)
 	}
+}
+
+// leaveOrStay returns nil once this node has left, ErrLastMember if all others did before, or any
+// error if ctx ends.
+func (n *Node) leaveOrStay(ctx context.Context) error {
 	n.logger.Info("leaving the cluster for good; waiting until the other members have everything")
 	// What is written here from now on might be nowhere else when this node is gone.
 	n.coordinator.Replica().Freeze(fmt.Errorf("%w: it leaves the cluster", replication.ErrClosed))
 	n.membership.SetDraining(true)
-	for err := n.tryToDepart(ctx); err != nil && ctx.Err() == nil; err = n.tryToDepart(ctx) {
+	for {
+		err := n.tryToDepart(ctx)
+		if err == nil || errors.Is(err, membership.ErrLastMember) || ctx.Err() != nil {
+			return err
+		}
 		n.logger.Warn("this node has not left yet; trying again", "error", err, "again_in", leavePause)
 		if !sleep(ctx, leavePause) {
-			return
+			return ctx.Err()
 		}
 	}
 }
@@ -84,7 +104,10 @@ func (n *Node) depart(ctx context.Context) {
 func (n *Node) tryToDepart(ctx context.Context) error {
 	step, cancel := context.WithTimeoutCause(ctx, leaveStep, fmt.Errorf("not done after %v", leaveStep))
 	defer cancel()
-	if self, _ := n.membership.Snapshot().Member(n.id); self.Counted { // else all that is left to do is to tell the others
+	s := n.membership.Snapshot()
+	// Who does not count any more has only to tell the others. Who is the only member waits for
+	// nobody, and is told so by Leave.
+	if self, _ := s.Member(n.id); self.Counted && s.Known() > 1 {
 		if err := n.monitor.AllHave(step); err != nil {
 			return fmt.Errorf("wait until the live members have everything: %w", context.Cause(step))
 		}

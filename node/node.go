@@ -45,7 +45,8 @@ type Node struct {
 
 	// goneBack gets the reason if this node's data turns out to be an old copy.
 	goneBack chan error
-	// leaves is closed when this node is to leave its cluster, and leaving is true from then on.
+	// leaves gets word when this node is to leave its cluster, and leaving is true from then on
+	// until it has left, or has to stay as the only member. It has room for one.
 	leaves  chan struct{}
 	leaving atomic.Bool
 
@@ -77,7 +78,7 @@ func newNode(cfg Config) *Node {
 	cfg = cfg.withDefaults()
 	return &Node{
 		cfg: cfg, logger: cfg.Logger, origin: newOrigin(), port: cfg.Port,
-		goneBack: make(chan error, 1), leaves: make(chan struct{}),
+		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1),
 	}
 }
 

@@ -185,3 +185,66 @@ func TestRepairGoesOnWithoutWhatIsLost(t *testing.T) {
 	c.AwaitMembers(30 * time.Second)
 	c.AwaitConverged(10 * time.Second)
 }
+
+// The last has nobody to leave its data to, so it stays and serves.
+func TestOfAllNodesThatLeaveAtOnceOneStays(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 3)
+	must(t, c.Node(0).Put("foo?w=all", "bar").Expect(201))
+	for _, n := range c.Nodes() {
+		if n.Do("POST", "/-/leave", "").Expect(202) != nil { // the others were quick: it is the last already
+			_, err := n.Do("POST", "/-/leave", "").ExpectProblem(409, "conflict")
+			must(t, err)
+		}
+	}
+	c.Await(40*time.Second, "one node", func() error {
+		if left := len(c.Running()); left != 1 {
+			return fmt.Errorf("%d run", left)
+		}
+		return nil
+	})
+	stays := c.Running()[0]
+	for _, n := range others(c, stays) {
+		if code := n.AwaitExit(time.Second); code != 0 {
+			t.Errorf("%s ended with exit code %d, want 0", n, code)
+		}
+	}
+	c.Await(30*time.Second, "writes", func() error { return stays.Put("foo", "baz").Expect(201) })
+	for _, n := range others(c, stays) {
+		n.Start("--join", stays.Addr()) // as a new member
+	}
+	c.AwaitMembers(30 * time.Second)
+	must(t, stays.Put("foo?w=all", "qux").Expect(201))
+}
+
+// After the cut nobody is left in the roster. Neither may make an empty cluster of it.
+func TestNodesThatForcedEachOtherOutFoundNothing(t *testing.T) {
+	t.Parallel()
+	c := cluster.New(t, cluster.Options{Nodes: 2, Network: cluster.Namespaces})
+	c.Start()
+	a, b := c.Node(0), c.Node(1)
+	must(t, a.Put("foo?w=all", "bar").Expect(201))
+	c.Cut([]int{0}, []int{1})
+	c.AwaitState(20*time.Second, "failed", a, b)
+	c.AwaitState(20*time.Second, "failed", b, a)
+	must(t, a.Do("DELETE", "/-/members/"+b.Name+"?force=1", "").Expect(204))
+	must(t, b.Do("DELETE", "/-/members/"+a.Name+"?force=1", "").Expect(204))
+	must(t, seesKnown(1, a, b))
+	c.Heal()
+	for _, n := range c.Nodes() {
+		c.Await(40*time.Second, "set aside", func() error {
+			if !strings.Contains(n.Log(), "data set aside") {
+				return errors.New("the log does not say that data was set aside")
+			}
+			return stateOfItself(n, "joining")
+		})
+	}
+	c.Throughout(8*time.Second, "joining", func() error {
+		return errors.Join(stateOfItself(a, "joining"), stateOfItself(b, "joining"))
+	})
+	for _, n := range c.Nodes() {
+		if !strings.Contains(n.Log(), "started with --join") {
+			t.Errorf("%s does not say what to do", n)
+		}
+	}
+}
