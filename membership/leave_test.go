@@ -16,10 +16,27 @@ import (
 	"github.com/protocol7/snakes/membership"
 )
 
+// awaitSynced waits until the nodes know of themselves that they are synced, as members: before that
+// they agree to nothing.
+func awaitSynced(t *testing.T, nodes ...*node) {
+	t.Helper()
+	for _, n := range nodes {
+		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) { // between two looks
+			if self, _ := n.Snapshot().Member(n.id); self.Synced {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is not synced", n.config.Name)
+			}
+		}
+	}
+}
+
 func TestAMemberThatLeavesLowersN(t *testing.T) {
 	t.Parallel()
 	net := newNetwork()
 	a, b, c := trio(t, net)
+	awaitSynced(t, a, b, c)
 	if err := c.Leave(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -48,6 +65,7 @@ func TestOfTwoThatLeaveAtOnceOneStays(t *testing.T) {
 	}
 	b := net.start(t, named("b"), seedsOf(a))
 	await(t, "2: a=alive b=alive", a, b)
+	awaitSynced(t, a, b)
 	var both sync.WaitGroup
 	errs := make([]error, 2)
 	for i, n := range []*node{a, b} {
@@ -95,6 +113,7 @@ func TestWhoLeavesStaysUntilAnotherKnows(t *testing.T) {
 	a := net.start(t, named("a"))
 	b := net.start(t, named("b"), seedsOf(a))
 	await(t, "2: a=alive b=alive", a, b)
+	awaitSynced(t, a, b)
 	net.lose(func(message string) bool { return strings.HasPrefix(message, `{"news":`) })
 	ctx, cancel := context.WithTimeout(t.Context(), 5*pace) // gossip tells it after 15
 	defer cancel()
@@ -123,6 +142,7 @@ func TestWhoLeftTellsThoseThatRefuseIt(t *testing.T) {
 	a := net.start(t, named("a"))
 	b := net.start(t, named("b"), seedsOf(a))
 	await(t, "2: a=alive b=alive", a, b)
+	awaitSynced(t, a, b)
 	net.lose(func(message string) bool { return strings.HasPrefix(message, `{"news":`) })
 	ctx, cancel := context.WithTimeout(t.Context(), pace)
 	defer cancel()
@@ -144,6 +164,7 @@ func TestWhoLeftButCouldNotTellIsNotExpectedBack(t *testing.T) {
 	a := net.start(t, named("a"))
 	b := net.start(t, named("b"), seedsOf(a))
 	await(t, "2: a=alive b=alive", a, b)
+	awaitSynced(t, a, b)
 	net.lose(func(message string) bool { return strings.HasPrefix(message, `{"news":`) })
 	ctx, cancel := context.WithTimeout(t.Context(), pace)
 	defer cancel()
