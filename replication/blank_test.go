@@ -294,6 +294,38 @@ func TestFrozenReplicaTakesNoMoreWritesAndWaitsForThoseUnderWay(t *testing.T) {
 	})
 }
 
+// Two nodes that leave at once, each with a write that the other lacks, would else wait for ever.
+func TestFrozenReplicaStillCatchesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "ab", setup{})
+		var all [2]chan error
+		for i, id := range []string{"a", "b"} {
+			n := cl[id]
+			other := string("ba"[i])
+			n.peers.set(other, refuses)
+			n.put(t, 3, id, "v")
+			n.peers.set(other, nil)
+			n.Replica().Freeze(errors.New("leaving"))
+			n.syncer(t, replication.SyncConfig{})
+			m := n.monitor(t)
+			all[i] = make(chan error, 1)
+			go func() { all[i] <- m.AllHave(t.Context()) }()
+		}
+		time.Sleep(10 * time.Second)
+		for i := range all {
+			select {
+			case err := <-all[i]:
+				if err != nil {
+					t.Error(err)
+				}
+			default:
+				t.Errorf("node %c still waits", "ab"[i])
+			}
+		}
+		cl.wantEqual(t, "ab")
+	})
+}
+
 func TestAllHaveWaitsUntilEveryLiveMemberToldSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := newCluster(t, "abcd", setup{})

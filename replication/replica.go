@@ -73,6 +73,11 @@ func (r *Replica) Write(records []Record) []Outcome {
 		return outcomes
 	}
 	defer r.writing.Done()
+	return r.take(records)
+}
+
+// take is Write that Freeze does not end. What was pulled is with another node already.
+func (r *Replica) take(records []Record) []Outcome {
 	for i := range records {
 		// A timestamp from too far ahead is stored like any other; it just moves no clock.
 		r.clock.Observe(records[i].Version.Timestamp)

@@ -479,7 +479,7 @@ func (s *Syncer) page(ctx context.Context, id string, pull, from uint64) (Page, 
 	if err != nil {
 		return Page{}, err
 	}
-	outcomes := s.cfg.Replica.Write(page.Records)
+	outcomes := s.cfg.Replica.take(page.Records)
 	bytes := 0
 	for i, r := range page.Records {
 		if _, err := accepted(outcomes[i:i+1], r); err != nil {
