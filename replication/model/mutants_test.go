@@ -12,6 +12,7 @@ import (
 
 	"github.com/protocol7/snakes/membership/roster"
 	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
 )
 
 // mutant spoils the protocol on purpose. Nil fields spoil nothing.
@@ -72,7 +73,7 @@ var mutants = map[string]mutant{
 		return lateRepair{c, p}
 	}},
 	"members added before the last one is synced": {mix: &growing, impatient: true},
-	"promotion without a majority": {mix: &growing, change: func(l *roster.Ledger, want func(roster.Roster) (roster.Change, bool)) {
+	"promotion without a majority": {mix: &growing, impatient: true, change: func(l *roster.Ledger, want func(roster.Roster) (roster.Change, bool)) {
 		if change, wanted := want(l.Roster()); wanted {
 			_ = l.Force(change) // it is wanted again otherwise
 		}
@@ -141,8 +142,17 @@ func (s hasty) Apply(records []replication.Record) []replication.Outcome {
 	return outcomes
 }
 
-// credulous looks up keys at nodes that say that they are not synced.
+// credulous looks up keys at nodes that say that they are not synced. Its pulls take their time,
+// so that nodes are blank for long.
 type credulous struct{ replication.Peers }
+
+// OpenPull implements replication.Peers.
+func (c credulous) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
+	if err := sleep(ctx, 3*time.Second); err != nil {
+		return replication.Pull{}, err
+	}
+	return c.Peers.OpenPull(ctx, id, mine)
+}
 
 // Lookup implements replication.Peers.
 func (c credulous) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {

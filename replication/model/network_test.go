@@ -13,7 +13,6 @@ import (
 var (
 	errRefused = errors.New("connection refused")
 	errRemoved = errors.New("node was removed")
-	errAlive   = errors.New("member is alive")
 )
 
 // longest bounds the time that a message is on its way.
@@ -205,8 +204,8 @@ func (n peers) Contents(ctx context.Context, id string, buckets []int) ([]replic
 // agree is the roster.Send of a process.
 func (n peers) agree(ctx context.Context, id string, m roster.Message) (roster.Reply, error) {
 	return call(ctx, n.from, id, func(to *process) (roster.Reply, error) {
-		if m.Want.Remove != n.from.id && to.wouldMiss(m.Want.Remove) {
-			return roster.Reply{}, errAlive
+		if m.Want.Remove != n.from.id && to.wouldMiss(m.Want.Remove) || !to.self().synced && !to.w.mutant.impatient {
+			return roster.Reply{}, errRefused
 		}
 		return to.ledger.Answer(m)
 	})

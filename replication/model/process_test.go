@@ -484,6 +484,9 @@ func (m *membership) change(ctx context.Context, want func(roster.Roster) (roste
 		spoil(m.ledger, want)
 		return
 	}
+	if !m.self().synced && !m.p.w.mutant.impatient {
+		return // its ledger may be an old copy, too
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	_ = m.ledger.Change(ctx, peers{m.p}.agree, want) // it is tried again as long as it is wanted
@@ -504,7 +507,8 @@ func (m *membership) join(ctx context.Context) {
 // has, and tells one of them that it is gone.
 func (m *membership) leave(ctx context.Context) {
 	self := m.ledger.Roster()
-	if !self.Has(m.p.id) || len(self.Members()) == 1 || !m.leaving.CompareAndSwap(false, true) {
+	// Who is not synced has something to catch up with first, which it could not any more.
+	if !self.Has(m.p.id) || len(self.Members()) == 1 || !m.self().synced || !m.leaving.CompareAndSwap(false, true) {
 		return
 	}
 	m.p.coordinator.Replica().Freeze(replication.ErrClosed)

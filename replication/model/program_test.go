@@ -118,8 +118,8 @@ var mixes = []*mix{&everything, &relapsing, &growing, &reading, &deleting, &flee
 
 // relapsing is a mix in which disks often lose what they had.
 var relapsing = mix{
-	of:      map[event]int{put: 10, get: 10, isolate: 6, crash: 6, copied: 2, restore: 6},
-	members: 3, keys: 1, pace: 400 * time.Millisecond, pauses: 16, pause: 40 * time.Second,
+	of:      map[event]int{put: 10, get: 12, isolate: 6, crash: 8, copied: 2, restore: 8},
+	members: 3, keys: 1, pace: 250 * time.Millisecond, pauses: 8, pause: 10 * time.Second,
 }
 
 // reading is a mix in which many reads meet writes that reached few nodes.
