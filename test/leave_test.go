@@ -169,7 +169,9 @@ func TestRepairGoesOnWithoutWhatIsLost(t *testing.T) {
 	c.Await(20*time.Second, "syncing", func() error { return stateOfItself(n, "syncing") })
 	c.Throughout(3*time.Second, "syncing", func() error { return errors.Join(stateOfItself(n, "syncing"), seesKnown(3, n)) })
 
-	_, err := n.Do("POST", "/-/repair", "").ExpectProblem(400, "bad-parameter")
+	_, err := n.Do("POST", "/-/leave", "").ExpectProblem(503, "not-ready") // nobody would agree
+	must(t, err)
+	_, err = n.Do("POST", "/-/repair", "").ExpectProblem(400, "bad-parameter")
 	must(t, err)
 	_, err = c.Node(0).Do("POST", "/-/repair?accept-loss=1", "").ExpectProblem(409, "conflict")
 	must(t, err)
