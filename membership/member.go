@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/protocol7/snakes/membership/roster"
 )
 
 // State is what the cluster makes of a member, in the words that users see.
@@ -103,6 +105,9 @@ var (
 	ErrOtherCluster = errors.New("node belongs to another cluster")
 	// ErrOtherName is returned by New for data of a cluster with another name.
 	ErrOtherName = errors.New("data belongs to a cluster of another name")
+	// ErrNotEnrolled is returned by Merge if the disk did not take new learners. All else that was
+	// told of the roster was taken in.
+	ErrNotEnrolled = roster.ErrNotEnrolled
 	// ErrNotSynced is returned by changes of the roster on, and by, a member that is not synced: it
 	// may have forgotten what it agreed to before.
 	ErrNotSynced = errors.New("member is not synced")

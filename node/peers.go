@@ -28,6 +28,8 @@ const (
 	// maxAnswer is the size in bytes of the largest answer that brings no value: a seen set
 	// with many gaps, the state of a roster.
 	maxAnswer = 64 << 20
+	// opPull opens a pull.
+	opPull = "pull"
 )
 
 var errNoAddress = errors.New("address is not known")
@@ -50,7 +52,7 @@ type rosterNews interface {
 	// State is all that this node knows of the roster.
 	State() []byte
 	// Merge takes in the State of another node. Once it returned nil, views of the cluster
-	// show it.
+	// show it; after membership.ErrNotEnrolled they lack learners alone.
 	Merge(state []byte) error
 	// Refused is told what this node was refused for by another.
 	Refused(err error)
@@ -136,7 +138,7 @@ func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replic
 	var pull replication.Pull
 	body, _ := mine.AppendBinary(nil) // the error is always nil
 	body = appendText(body, p.Roster.State())
-	if err := p.call(ctx, "pull", id, body, maxAnswer, func(d *decoder) { pull = d.pull() }); err != nil {
+	if err := p.call(ctx, opPull, id, body, maxAnswer, func(d *decoder) { pull = d.pull() }); err != nil {
 		return replication.Pull{}, err
 	}
 	return pull, nil
@@ -214,7 +216,7 @@ func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte,
 	}
 	answer, status, err := p.post(ctx, op, id, address, body, limit)
 	if err == nil {
-		err = p.read(answer, status, decode)
+		err = p.read(op, answer, status, decode)
 	}
 	if err != nil {
 		return fmt.Errorf("%s at node %s (%s): %w", op, id, address, err)
@@ -273,8 +275,10 @@ func sentBy(response *http.Response, id string) error {
 	return nil
 }
 
-// read takes an answer apart.
-func (p *peers) read(answer []byte, status int, decode func(*decoder)) error {
+// read takes the answer to op apart. A node whose disk takes no learners any more has all the same
+// heard which rosters to count in, so it goes on; only to pull, it must know durably whom else
+// the other node may have given records to.
+func (p *peers) read(op string, answer []byte, status int, decode func(*decoder)) error {
 	d := decoder{rest: answer}
 	var theirs error
 	if status == http.StatusOK {
@@ -287,7 +291,7 @@ func (p *peers) read(answer []byte, status int, decode func(*decoder)) error {
 		return err
 	}
 	if len(state) > 0 {
-		if err := p.Roster.Merge(state); err != nil {
+		if err := p.Roster.Merge(state); err != nil && (op == opPull || !errors.Is(err, membership.ErrNotEnrolled)) {
 			return fmt.Errorf("merge roster: %w", err)
 		}
 	}

@@ -269,6 +269,25 @@ func TestWhatAPeerKnowsOfTheRosterIsMergedBeforeItsAnswerIsSeen(t *testing.T) {
 	}
 }
 
+// A learner appears somewhere, and a node whose disk has failed cannot note it: it reads on.
+func TestOnlyPullsNeedADiskThatTakesLearners(t *testing.T) {
+	p := newPair(t)
+	ctx := within(t, 10*time.Second)
+	p.roster.stamp = func() string { return "s2" }
+	p.roster.merge = func([]byte) error { return nil }
+	p.news.stamp, p.news.fails = "s1", fmt.Errorf("%w: disk gone", membership.ErrNotEnrolled)
+	p.replica.lookup = func(string) (replication.Meta, error) { return replication.Meta{Version: someVersion(1)}, nil }
+	if _, err := p.asking.Lookup(ctx, idB, "foo"); err != nil {
+		t.Errorf("lookup: got %v, want the answer", err)
+	}
+	p.offers.open = func(string, *seen.Set) (replication.Pull, error) {
+		return replication.Pull{ID: 1, Seen: new(seen.Set)}, nil
+	}
+	if _, err := p.asking.OpenPull(ctx, idB, new(seen.Set)); !errors.Is(err, membership.ErrNotEnrolled) {
+		t.Errorf("pull: got %v, want ErrNotEnrolled", err)
+	}
+}
+
 // A learner that holds an old value must be known to everybody who has seen that it was deleted,
 // so what the asking node knows goes into the answer, and so does the asking node itself.
 func TestAPullTellsWhatTheAskingNodeKnowsOfTheRosterFirst(t *testing.T) {

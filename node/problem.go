@@ -81,6 +81,8 @@ var kinds = []kind{
 	row(membership.ErrNotMember, "not-member", 409, "conflict", "Not a member yet",
 		"This node is still catching up and does not count yet, so that it has nothing to leave. Stop it, and then forget it: DELETE /-/members/NAME at a member."),
 	row(errSynced, "synced", 409, "conflict", "Node is synced", "This node has all that it should have; there is nothing to repair."),
+	row(membership.ErrNotSynced, "not-synced", 503, "not-ready", "Member is catching up",
+		"This member has to catch up before it takes part in changes of the cluster. Try again when GET /-/ready says so, or ask another member."),
 	row(membership.ErrMinority, "minority", 409, "conflict", "No majority of members",
 		"A majority of the members must accept this change, and fewer are live; nothing was changed. "+
 			"Repeat it when more members are alive, or with ?force=1 if they never will be."),
