@@ -9,10 +9,14 @@ import (
 	"github.com/protocol7/snakes/replication"
 )
 
+// Of journal since the last checkpoint, or as many bytes as the last save had if that is more,
+// bring about the next: so saves never write more than the journal does. See Config.
 const (
-	// checkpointBytes of journal since the last checkpoint, or as many as the last save had if
-	// that is more, bring about the next: so saves never write more than the journal does.
-	checkpointBytes = 64 << 20
+	DefaultCheckpointBytes = 64 << 20
+	MinCheckpointBytes     = 1 << 20
+)
+
+const (
 	// maxJournal checkpoints' worth of segments may be there before writers wait for one. Two
 	// are there in the course of things, for the older save and the newer.
 	maxJournal = 4

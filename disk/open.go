@@ -87,14 +87,19 @@ func Open(cfg Config) (*Store, error) {
 
 // open does the rest with the directory locked.
 func open(cfg Config, lock io.Closer) (_ *Store, err error) {
+	cfg.CheckpointBytes = cmp.Or(cfg.CheckpointBytes, DefaultCheckpointBytes)
+	if cfg.segmentBytes == 0 {
+		cfg.CheckpointBytes = max(cfg.CheckpointBytes, MinCheckpointBytes)
+		cfg.segmentBytes = min(cfg.CheckpointBytes/16, maxSegment)
+	}
 	s := &Store{
 		volume:          &volume{fs: cfg.fs, logger: cfg.Logger, reserve: cmp.Or(cfg.reserveBytes, reserveBytes)},
 		logger:          cfg.Logger,
 		lock:            lock,
 		index:           newIndex(),
 		memory:          &memory{durable: newHistory()},
-		segmentBytes:    cmp.Or(cfg.segmentBytes, segmentBytes),
-		checkpointBytes: cmp.Or(cfg.checkpointBytes, checkpointBytes),
+		segmentBytes:    cfg.segmentBytes,
+		checkpointBytes: cfg.CheckpointBytes,
 		backlog:         backlog{limit: cmp.Or(cfg.backlogBytes, backlogBytes)},
 		dirs:            make(map[string]bool),
 		saves:           make(map[string]bool),
@@ -175,8 +180,8 @@ func (s *Store) logDamage() {
 }
 
 const (
-	// segmentBytes is the length of a segment of the journal.
-	segmentBytes = 4 << 20
+	// maxSegment is how long a segment of the journal is at most.
+	maxSegment = 4 << 20
 	// maxSlack at the end of each is for Begin.
 	maxSlack = 64 << 10
 )

@@ -203,7 +203,7 @@ func TestADamagedFileIsReplacedFromTheJournal(t *testing.T) {
 func TestValuesAreServedBeforeTheyHaveFiles(t *testing.T) {
 	files := newMemFS()
 	cfg := tiny(files)
-	cfg.segmentBytes, cfg.checkpointBytes = 64<<10, 64<<10
+	cfg.segmentBytes, cfg.CheckpointBytes = 64<<10, 64<<10
 	s := mustOpen(t, cfg)
 	value := func(n int) string { return strings.Repeat(fmt.Sprint(n), 50) }
 	for n := range 10 {

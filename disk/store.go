@@ -25,13 +25,16 @@ type Config struct {
 	Dir string
 	// Logger is told of damage, of leftovers, and once when the disk fails. nil: nobody is.
 	Logger hclog.Logger
+	// CheckpointBytes of journal bring about a checkpoint; 0 means DefaultCheckpointBytes, less than
+	// MinCheckpointBytes those. Lower, and all files are synced more often, and the journal takes less room,
+	// of which up to four times as much may be there. Segments have a sixteenth of it.
+	CheckpointBytes int64
 
-	fs              fileSystem // nil: that of the machine
-	reserveBytes    int        // 0: reserveBytes
-	segmentBytes    int64      // 0: segmentBytes
-	checkpointBytes int64      // 0: checkpointBytes
-	backlogBytes    int64      // 0: backlogBytes
-	untended        bool       // without the goroutine: nothing is filed but by checkpoints and for want of room
+	fs           fileSystem // nil: that of the machine
+	reserveBytes int        // 0: reserveBytes
+	segmentBytes int64      // with this, CheckpointBytes may be anything; 0: a sixteenth of it
+	backlogBytes int64      // 0: backlogBytes
+	untended     bool       // without the goroutine: nothing is filed but by checkpoints and for want of room
 }
 
 // Store is a replication.Store in a directory. It is safe for concurrent use; [Store.Close]

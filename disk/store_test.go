@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // tiny returns a Config that makes everything happen after few writes.
 func tiny(files *memFS) Config {
-	return Config{fs: files, reserveBytes: 100, segmentBytes: 1 << 10, checkpointBytes: 2 << 10, backlogBytes: 200, untended: true}
+	return Config{fs: files, reserveBytes: 100, segmentBytes: 1 << 10, CheckpointBytes: 2 << 10, backlogBytes: 200, untended: true}
 }
 
 // mustOpen opens a store. In memory it has no goroutine, so that each step is where the test
@@ -535,7 +535,7 @@ func TestAFullDiskRefusesValuesAndTakesDeletes(t *testing.T) {
 	}
 	limit(1 << 30)
 	cfg := tiny(files)
-	cfg.segmentBytes, cfg.checkpointBytes = 16<<10, 64<<10
+	cfg.segmentBytes, cfg.CheckpointBytes = 16<<10, 64<<10
 	s := mustOpen(t, cfg)
 	for i := range 40 {
 		apply(t, s, put(fmt.Sprint("k", i), i+1, "value"))

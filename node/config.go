@@ -16,6 +16,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/replication"
 )
 
@@ -27,6 +28,8 @@ const (
 	DefaultMaxValue     = 1 << 20
 	DefaultDrainTimeout = 10 * time.Second
 	DefaultTombstoneAge = replication.DefaultMinAge
+	// DefaultCheckpointBytes is that of package disk.
+	DefaultCheckpointBytes = disk.DefaultCheckpointBytes
 )
 
 // defaultBind is the address that a node listens on if nobody says otherwise.
@@ -68,6 +71,9 @@ type Config struct {
 	// have it; 0 means DefaultTombstoneAge. Lower, and a write that was on its way for that long
 	// may bring back what was deleted after it.
 	TombstoneAge time.Duration
+	// CheckpointBytes is how much journal is written from one checkpoint to the next, at least
+	// disk.MinCheckpointBytes; 0 means DefaultCheckpointBytes. See disk.Config.
+	CheckpointBytes int64
 	// DrainTimeout is how long Run takes at most to end when it is told to; 0 means
 	// DefaultDrainTimeout. Two seconds of it, or half if that is less, are kept for telling the
 	// other members; the rest is for requests under way. Below 0.6 s it only shortens the wait
@@ -118,6 +124,9 @@ func (c Config) Validate() error {
 	}
 	if c.TombstoneAge < 0 {
 		wrong("tombstone age %v is negative", c.TombstoneAge)
+	}
+	if c.CheckpointBytes < disk.MinCheckpointBytes {
+		wrong("checkpoint size of %d bytes is less than 1 MiB", c.CheckpointBytes)
 	}
 	if c.DrainTimeout < 0 {
 		wrong("drain timeout %v is negative", c.DrainTimeout)
@@ -220,6 +229,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TombstoneAge == 0 {
 		c.TombstoneAge = DefaultTombstoneAge
+	}
+	if c.CheckpointBytes == 0 {
+		c.CheckpointBytes = DefaultCheckpointBytes
 	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout

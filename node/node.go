@@ -91,8 +91,12 @@ func newOrigin() uint64 {
 	}
 }
 
+func (n *Node) storage() disk.Config {
+	return disk.Config{Dir: n.cfg.Data, Logger: n.logger.Named("disk"), CheckpointBytes: n.cfg.CheckpointBytes}
+}
+
 func (n *Node) open() (err error) {
-	if n.store, err = disk.Open(disk.Config{Dir: n.cfg.Data, Logger: n.logger.Named("disk")}); err != nil {
+	if n.store, err = disk.Open(n.storage()); err != nil {
 		return err
 	}
 	n.id = n.store.NodeID()

@@ -16,17 +16,18 @@ import (
 // server is the root command: a node.
 type server struct {
 	program
-	cfg       node.Config
-	maxValue  byteSize
-	syncLimit byteLimit
-	logLevel  choice
-	logFormat choice
-	flags     *pflag.FlagSet // those that the environment can set, too
+	cfg        node.Config
+	maxValue   byteSize
+	syncLimit  byteLimit
+	checkpoint byteSize
+	logLevel   choice
+	logFormat  choice
+	flags      *pflag.FlagSet // those that the environment can set, too
 }
 
 func newServer(p program) *server {
 	return &server{
-		program: p, maxValue: node.DefaultMaxValue,
+		program: p, maxValue: node.DefaultMaxValue, checkpoint: node.DefaultCheckpointBytes,
 		logLevel: logLevel("info"), logFormat: choice{"text", []string{"text", "json"}},
 		flags: pflag.NewFlagSet("snakes", pflag.ContinueOnError),
 	}
@@ -61,7 +62,10 @@ takes every request, and one seed address is enough to join the others.`,
 	f.Var(&s.syncLimit, "sync-limit", "how much to fetch in a second of what was missed; 0 for no limit")
 	f.DurationVar(&s.cfg.DrainTimeout, "drain-timeout", node.DefaultDrainTimeout, "how long SIGTERM waits for requests under way, as `TIME` like 500ms or 10s")
 	f.DurationVar(&s.cfg.TombstoneAge, "tombstone-age", node.DefaultTombstoneAge, "how long to keep the mark of a delete that every node has")
-	_ = f.MarkHidden("tombstone-age") // it is there; nobody but tests should need another one
+	f.Var(&s.checkpoint, "checkpoint-size", "how much journal is written from one checkpoint to the next")
+	for _, name := range []string{"tombstone-age", "checkpoint-size"} {
+		_ = f.MarkHidden(name) // it is there; nobody but tests should need another one
+	}
 	f.Var(&s.logLevel, "log-level", "how much to log")
 	f.Var(&s.logFormat, "log-format", "how to log")
 	cmd.Flags().AddFlagSet(f)
@@ -130,6 +134,7 @@ func (s *server) config() (node.Config, []string, error) {
 	cfg := s.cfg
 	cfg.MaxValue = int64(s.maxValue)
 	cfg.SyncLimit = int64(s.syncLimit)
+	cfg.CheckpointBytes = int64(s.checkpoint)
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = time.Nanosecond // node takes zero for its default; here it means not to wait
 	}
