@@ -19,8 +19,9 @@
 //     send requests. memberlist tells nobody whom it suspects, so the state suspect is ours.
 //   - gone: neither live nor suspect; it is not heard, or said that it stops.
 //   - seeker: a node in no cluster, or alone in its own and told to join another.
-//   - ghost: a learner that is gone while a member of its name or address is live, left by a
-//     machine that was wiped before it was a member.
+//   - ghost: a node that is gone while another one stands in its place, left by a machine that
+//     was wiped: a learner while a member of its name or address is live, a member while one of
+//     its name and address is.
 //
 // # Invariants
 //

@@ -47,11 +47,13 @@ func (m *Membership) nextPromotion(ctx context.Context, r roster.Roster) (roster
 		if learner.State != Syncing || !learner.Synced || !learner.Live || r.Has(learner.ID) || r.HasRemoved(learner.ID) {
 			continue
 		}
-		if gone, hold := m.predecessor(ctx, s, learner); !hold {
-			change := roster.Change{Add: learner.ID, Remove: gone}
-			if _, err := r.With(change); err == nil {
-				return change, true
-			}
+		gone, hold := m.predecessor(ctx, s, learner)
+		if hold || !m.answers(ctx, learner) { // gossip may not have noticed that it is dead
+			continue
+		}
+		change := roster.Change{Add: learner.ID, Remove: gone}
+		if _, err := r.With(change); err == nil {
+			return change, true
 		}
 	}
 	return roster.Change{}, false
@@ -84,32 +86,46 @@ func (m *Membership) predecessor(ctx context.Context, s *Snapshot, learner Membe
 		if m.gone(member.ID) {
 			return member.ID, false
 		}
-		if _, err := m.ask(ctx, member.ID, member.Address, message{Ping: true}); err != nil {
+		if !m.answers(ctx, member) {
 			return "", true // dead, but gossip has not noticed yet
 		}
 	}
 	return "", false
 }
 
-// nextGhost returns the change that removes a learner that is gone while a member of its name or
-// address is alive. A machine that was wiped before it was a member leaves one each time, and
-// deletes would wait for it for ever.
+// nextGhost returns the change that removes a node which somebody else has taken the place of.
+// A machine that was wiped before its node counted, or when it was about to, leaves one each time,
+// and deletes would wait for it for ever.
 func (m *Membership) nextGhost(ctx context.Context, r roster.Roster) (roster.Change, bool) {
 	s := m.Snapshot()
-	for _, learner := range s.Members {
-		if learner.Counted || !learner.Enrolled || r.HasRemoved(learner.ID) || r.Has(learner.ID) || !m.gone(learner.ID) {
+	for _, ghost := range s.Members {
+		if !ghost.Enrolled || r.HasRemoved(ghost.ID) || !m.gone(ghost.ID) {
 			continue
 		}
-		succeeded := slices.ContainsFunc(s.Members, func(member Member) bool {
-			return member.Counted && member.Live && (member.Name == learner.Name || member.Address == learner.Address)
+		succeeded := slices.ContainsFunc(s.Members, func(heir Member) bool {
+			return heir.ID != ghost.ID && heir.Counted && heir.Live && succeeds(heir, ghost, r.Has(ghost.ID))
 		})
-		if !succeeded {
-			continue
-		}
 		// Another node may use its name by chance; it answers, though gossip has not found it yet.
-		if _, err := m.ask(ctx, learner.ID, learner.Address, message{Ping: true}); err != nil {
-			return roster.Change{Remove: learner.ID}, true
+		if succeeded && !m.answers(ctx, ghost) {
+			return roster.Change{Remove: ghost.ID}, true
 		}
 	}
 	return roster.Change{}, false
+}
+
+// succeeds reports whether a member that counts stands where a node that is gone stood. Nothing is
+// lost with a learner. A member may be expected back, so one of them must have been meant to be the
+// other: two may have the same name by chance, and addresses are given out anew.
+func succeeds(heir, gone Member, counted bool) bool {
+	sameName, sameAddress := heir.Name == gone.Name, heir.Address == gone.Address
+	if counted {
+		return sameName && sameAddress
+	}
+	return sameName || sameAddress
+}
+
+// answers reports whether a node can be reached now, whatever gossip says of it.
+func (m *Membership) answers(ctx context.Context, member Member) bool {
+	_, err := m.ask(ctx, member.ID, member.Address, message{Ping: true})
+	return err == nil
 }

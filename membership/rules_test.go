@@ -42,6 +42,16 @@ func (nobody) Consent(context.Context, string, string, []byte) ([]byte, error) {
 	return nil, errors.New("connection refused")
 }
 
+// pinged is a Link to the one node of which it is the id.
+type pinged string
+
+func (id pinged) Consent(_ context.Context, to, _ string, _ []byte) ([]byte, error) {
+	if to != string(id) {
+		return nil, errors.New("connection refused")
+	}
+	return []byte(`{"origin":1}`), nil
+}
+
 func nodeID(digit string) string { return strings.Repeat(digit, 32) }
 
 // alone returns the membership of node 5 that talks to nobody, and what it logs.
@@ -139,6 +149,7 @@ func TestAFounderWithSeedsLetsNobodyCountBeforeItHasSettled(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.SetSynced(true)
+	m.cfg.Link = pinged(nodeID("6"))
 	learner := info{Cluster: m.Snapshot().ClusterID, Synced: true}
 	m.hears("6", learner, time.Now())
 	m.enrollLearners()
@@ -156,11 +167,27 @@ func TestAFounderWithSeedsLetsNobodyCountBeforeItHasSettled(t *testing.T) {
 		t.Errorf("a learner does not count after the founder has settled")
 	}
 	m, _ = alone(t)
+	m.cfg.Link = pinged(nodeID("6"))
 	m.SetSynced(true)
 	m.hears("6", info{Cluster: m.Snapshot().ClusterID, Synced: true}, time.Now())
 	m.enrollLearners()
 	if !counts() {
 		t.Errorf("a founder without seeds waits")
+	}
+}
+
+// Gossip takes some seconds to notice a death. A member that was dead before it counted may take
+// the majority of the cluster with it.
+func TestALearnerThatDoesNotAnswerIsNotLetCount(t *testing.T) {
+	m, _ := alone(t)
+	m.SetSynced(true)
+	m.hears("6", info{Cluster: m.Snapshot().ClusterID, Synced: true}, time.Now())
+	m.enrollLearners()
+	for link, want := range map[Link]bool{nobody{}: false, pinged(nodeID("6")): true} {
+		m.cfg.Link = link
+		if change, got := m.nextPromotion(t.Context(), m.ledger.Roster()); got != want {
+			t.Errorf("with %#v: got %+v, %v, want %v", link, change, got, want)
+		}
 	}
 }
 
@@ -246,6 +273,36 @@ func TestOnlyALearnerThatIsGoneIsAGhost(t *testing.T) {
 			t.Errorf("%+v: got %+v, %v, want %v", c.peer, change, found, c.want)
 		}
 		m.update(func() { m.peers[nodeID(digit)].info.Name = "other" })
+	}
+}
+
+// A machine that is wiped when its node is about to count leaves a member that nobody comes back
+// to. One that merely has another's name, or its old address, is expected back.
+func TestAMemberThatIsGoneIsAGhostOnceAnotherHasItsNameAndAddress(t *testing.T) {
+	for name, c := range map[string]struct {
+		name, address string // of the member that is gone
+		link          Link
+		want          bool
+	}{
+		"same name and address": {"node-5", "127.0.0.1:9005", nobody{}, true},
+		"same, but it answers":  {"node-5", "127.0.0.1:9005", pinged(nodeID("6")), false},
+		"same name":             {"node-5", "127.0.0.1:9006", nobody{}, false},
+		"same address":          {"node-6", "127.0.0.1:9005", nobody{}, false},
+	} {
+		m, _ := alone(t)
+		m.cfg.Link = c.link
+		if err := m.ledger.Force(roster.Change{Add: nodeID("6")}); err != nil {
+			t.Fatal(err)
+		}
+		m.update(func() { m.peers[nodeID("6")] = &peer{info: info{Name: c.name, Address: c.address, Counted: true}} })
+		change, got := m.nextGhost(t.Context(), m.ledger.Roster())
+		if got != c.want || got && change != (roster.Change{Remove: nodeID("6")}) {
+			t.Errorf("%s: got %+v, %v, want %v", name, change, got, c.want)
+		}
+		m.update(func() { m.peers[nodeID("6")].gossiping = true })
+		if change, got := m.nextGhost(t.Context(), m.ledger.Roster()); got {
+			t.Errorf("%s, and gossiping: got %+v, want nothing", name, change)
+		}
 	}
 }
 

@@ -282,6 +282,11 @@ func (w *world) unsettled() error {
 	}
 	first := all[0]
 	force := first.ledger.Roster()
+	for _, id := range force.Members() {
+		if w.running(id) == nil {
+			errs = append(errs, fmt.Errorf("%s counts for ever", w.called(id)))
+		}
+	}
 	for _, p := range all {
 		name := w.called(p.id)
 		if r := p.ledger.Roster(); !r.Equal(force) || p.ledger.Pending() || !r.Has(p.id) || !p.syncer.Synced() {

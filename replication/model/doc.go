@@ -23,7 +23,7 @@
 // themselves, nodes join, leave and are forgotten (and come back as new ones), clocks are set,
 // records become unreadable. A disk is wiped or set back and a node leaves or is forgotten only
 // while a majority of each roster that may be in force is left without it. In the end all faults
-// cease, and members that are gone for good are forgotten. There are several mixes of events, see
+// cease. There are several mixes of events, see
 // program_test.go.
 //
 // # What is checked

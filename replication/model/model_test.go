@@ -38,7 +38,6 @@ type stats struct {
 	Puts, Deletes, Gets, Failures int
 	Pulls, Failed, Incomplete     uint64
 	Rosters, Relapses, Collected  int
-	Ghosts                        int
 }
 
 func (s *stats) add(other stats) {
@@ -52,7 +51,6 @@ func (s *stats) add(other stats) {
 	s.Rosters += other.Rosters
 	s.Relapses += other.Relapses
 	s.Collected += other.Collected
-	s.Ghosts += other.Ghosts
 }
 
 const (
@@ -93,9 +91,6 @@ func run(p program, with mutant) outcome {
 	err := w.unsettled()
 	for end := time.Now().Add(settling); err != nil && w.verdict() == nil && time.Now().Before(end); err = w.unsettled() {
 		time.Sleep(time.Second)
-	}
-	if err == nil {
-		total.Ghosts += w.forgetGhosts()
 	}
 	for end := time.Now().Add(collecting); err == nil && w.verdict() == nil; time.Sleep(time.Second) {
 		if err = w.uncollected(); err == nil {

@@ -424,17 +424,17 @@ func (m *membership) nextChange(r roster.Roster) (roster.Change, bool) {
 	return m.nextGhost(r)
 }
 
-// nextGhost returns the change that removes a learner that is gone while a member of its name is
-// live.
+// nextGhost returns the change that removes a node that is gone while a member of its name, which
+// here is its address as well, is live.
 func (m *membership) nextGhost(r roster.Roster) (roster.Change, bool) {
 	view := m.View()
-	for _, learner := range view.Members {
-		if r.Has(learner.ID) || r.HasRemoved(learner.ID) || learner.ID == m.p.id || m.wouldMiss(learner.ID) {
+	for _, ghost := range view.Members {
+		if r.HasRemoved(ghost.ID) || ghost.ID == m.p.id || m.wouldMiss(ghost.ID) {
 			continue
 		}
-		for _, member := range view.Members {
-			if r.Has(member.ID) && member.Live && member.Name == learner.Name {
-				return roster.Change{Remove: learner.ID}, true
+		for _, heir := range view.Members {
+			if heir.ID != ghost.ID && r.Has(heir.ID) && heir.Live && heir.Name == ghost.Name {
+				return roster.Change{Remove: ghost.ID}, true
 			}
 		}
 	}

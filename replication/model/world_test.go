@@ -484,27 +484,6 @@ func (w *world) forget(m, of *machine) {
 	w.background.Go(func() { p.forget(context.Background(), id) })
 }
 
-// forgetGhosts does what an operator does with members that are gone for good, and returns how
-// many there were: a learner whose disk is wiped when it is about to count may count for ever,
-// beside the node that took its place.
-func (w *world) forgetGhosts() (ghosts int) {
-	all := w.all()
-	for _, id := range all[0].ledger.Roster().Members() {
-		if w.running(id) != nil {
-			continue
-		}
-		ghosts++
-		w.mu.Lock()
-		w.forgotten[id] = true
-		w.mu.Unlock()
-		for i := 0; all[0].ledger.Roster().Has(id) && i < 60; i++ {
-			all[0].forget(all[0].life, id)
-			time.Sleep(time.Second)
-		}
-	}
-	return ghosts
-}
-
 // heal ends all faults.
 func (w *world) heal() {
 	w.mu.Lock()
