@@ -86,6 +86,7 @@ func (s *Store) settleDrops(keys ...string) error {
 	}
 	s.unsaved.Store(true)
 	for i, key := range keys {
+		s.memory.noteDrop(d.waiting[key])
 		s.backlog.put(key, &unfiled{version: d.waiting[key], gone: true, at: at[i]})
 	}
 	clear(d.waiting)

@@ -55,6 +55,34 @@ func TestDropIsDurableBeforeItsFileGoes(t *testing.T) {
 	gone(mustOpen(t, Config{fs: files}), "after a restart")
 }
 
+// TestNoClockStartsBelowADroppedTombstone: a put that others find older than the tombstone, which
+// they still have, would be lost.
+func TestNoClockStartsBelowADroppedTombstone(t *testing.T) {
+	files := newMemFS()
+	s := mustOpen(t, Config{fs: files})
+	apply(t, s, tombstone("foo", 9)) // by another node
+	if floor, err := s.Begin(100); err != nil || floor != (version.Timestamp{}) {
+		t.Errorf("while it is there: got %v, %v, want no floor", floor, err)
+	}
+	drop(t, s, "foo", 9, true)
+	if err := s.settleDrops(); err != nil {
+		t.Fatal(err)
+	}
+	wantFloor := func(s *Store, when string) {
+		t.Helper()
+		if floor, err := s.Begin(101); err != nil || floor != at(9).Timestamp {
+			t.Errorf("%s: got %v, %v, want %v", when, floor, err, at(9).Timestamp)
+		}
+	}
+	wantFloor(s, "as it goes on")
+	files = files.kill()
+	s = mustOpen(t, Config{fs: files})
+	wantFloor(s, "from the journal")
+	mustClose(t, s)
+	files.root.set("journal", nil)
+	wantFloor(mustOpen(t, Config{fs: files}), "from the save")
+}
+
 // TestADropOutlivesTheEntryOfItsTombstone damages that, with an older value still in the journal.
 func TestADropOutlivesTheEntryOfItsTombstone(t *testing.T) {
 	files := newMemFS()

@@ -14,7 +14,8 @@ import (
 )
 
 // history is what must not be forgotten: the dots seen, the origins that processes of this
-// node stamped with, and the highest timestamp that is known of any of those.
+// node stamped with, and the highest timestamp that is known of any of those or of a tombstone
+// that was dropped.
 type history struct {
 	seen  *seen.Set
 	own   map[uint64]bool
@@ -45,9 +46,15 @@ func (h *history) noteAll(versions []version.Version) {
 // raise raises the floor above those of versions that are this node's own.
 func (h *history) raise(versions []version.Version) {
 	for _, v := range versions {
-		if h.own[v.Origin] && v.Timestamp.Compare(h.floor) > 0 {
-			h.floor = v.Timestamp
+		if h.own[v.Origin] {
+			h.raiseTo(v.Timestamp)
 		}
+	}
+}
+
+func (h *history) raiseTo(t version.Timestamp) {
+	if t.Compare(h.floor) > 0 {
+		h.floor = t
 	}
 }
 
@@ -55,9 +62,7 @@ func (h *history) raise(versions []version.Version) {
 func (h *history) merge(more history) {
 	h.seen.Union(more.seen)
 	maps.Copy(h.own, more.own)
-	if more.floor.Compare(h.floor) > 0 {
-		h.floor = more.floor
-	}
+	h.raiseTo(more.floor)
 }
 
 func (h *history) clone() history {
@@ -120,6 +125,13 @@ func (m *memory) note(versions []version.Version) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.durable.noteAll(versions)
+}
+
+// noteDrop adds that a tombstone is gone, with nothing left here to tell of its version.
+func (m *memory) noteDrop(v version.Version) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.durable.raiseTo(v.Timestamp)
 }
 
 func (m *memory) merge(h history) {

@@ -245,6 +245,7 @@ func (s *Store) replay(h *history, at journal.Position, payload []byte, lost boo
 		if err != nil {
 			return err
 		}
+		h.raiseTo(v.Timestamp)
 		if current, _ := s.index.find(key); current.meta.Version.Compare(v) <= 0 {
 			s.index.remove(key)
 			s.backlog.put(key, &unfiled{version: v, gone: true, at: at})

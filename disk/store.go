@@ -288,7 +288,8 @@ func (s *Store) Writable() error { return s.volume.writable() }
 
 // Begin notes durably that this process stamps versions with origin, which is not 0, and
 // returns the highest timestamp that processes of this node are known to have stamped before,
-// so that a clock can start above it. Timestamps of other nodes do not count. A process may
+// or of a tombstone that they dropped, so that a clock can start above it: others may have the
+// tombstone still. Otherwise timestamps of other nodes do not count. A process may
 // begin anew with another origin. Errors are those of Apply; ErrDiskFull comes only when many
 // processes have begun on a disk that had no room all the time.
 func (s *Store) Begin(origin uint64) (floor version.Timestamp, err error) {
