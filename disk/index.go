@@ -207,6 +207,29 @@ func (x *index) scan(after string) iter.Seq[entry] {
 	}
 }
 
+// stretch returns the entries of span, damaged ones too, and whether all keys are known.
+func (x *index) stretch(span replication.Span) (found replication.Stretch, known bool) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if len(x.unreadable) > 0 {
+		return found, false
+	}
+	x.byKey.AscendGreaterOrEqual(&entry{key: max(span.After, span.Prefix)}, func(e *entry) bool {
+		switch {
+		case !strings.HasPrefix(e.key, span.Prefix):
+			return false
+		case e.key == span.After:
+			return true
+		}
+		if found.More = len(found.Entries) == span.Limit; found.More {
+			return false
+		}
+		found.Entries = append(found.Entries, replication.Entry{Key: e.key, Meta: e.meta})
+		return true
+	})
+	return found, true
+}
+
 // tombstones yields the tombstones in order of their keys, as they are when it begins.
 func (x *index) tombstones() iter.Seq[*entry] {
 	return func(yield func(*entry) bool) { x.snapshot(x.graves).Ascend(yield) }

@@ -20,6 +20,7 @@ type coordinator interface {
 	// Get returns a receipt with replication.ErrNotFound, too.
 	Get(ctx context.Context, key string, level replication.Level) (replication.Record, replication.Receipt, error)
 	Inspect(ctx context.Context, key string) (replication.Inspection, error)
+	List(ctx context.Context, span replication.Span, level replication.Level) (replication.Listing, replication.Receipt, error)
 	// Writable returns nil if a write at the default level would pass now, or why not.
 	Writable() error
 }
@@ -64,6 +65,7 @@ type replica interface {
 	Fetch(key string) (replication.Record, error)
 	Buckets() []uint64
 	Contents(buckets []int) []replication.Held
+	Range(span replication.Span) (replication.Stretch, error)
 	// Status answers an exchange with node from.
 	Status(from string, theirs replication.Status) replication.Status
 }

@@ -32,6 +32,7 @@ type fakeCoordinator struct {
 	delete   func(key string, level replication.Level) (replication.Receipt, error)
 	get      func(key string, level replication.Level) (replication.Record, replication.Receipt, error)
 	inspect  func(key string) (replication.Inspection, error)
+	list     func(span replication.Span, level replication.Level) (replication.Listing, replication.Receipt, error)
 	writable func() error
 }
 
@@ -49,6 +50,10 @@ func (f *fakeCoordinator) Get(_ context.Context, key string, level replication.L
 
 func (f *fakeCoordinator) Inspect(_ context.Context, key string) (replication.Inspection, error) {
 	return f.inspect(key)
+}
+
+func (f *fakeCoordinator) List(_ context.Context, span replication.Span, level replication.Level) (replication.Listing, replication.Receipt, error) {
+	return f.list(span, level)
 }
 
 func (f *fakeCoordinator) Writable() error {
@@ -103,15 +108,23 @@ type fakeReplica struct {
 
 	buckets  func() []uint64
 	contents func(buckets []int) []replication.Held
+	span     func(span replication.Span) (replication.Stretch, error)
 }
 
 func (f *fakeReplica) Write(records []replication.Record) []replication.Outcome {
 	return f.write(records)
 }
-func (f *fakeReplica) Lookup(key string) (replication.Meta, error)  { return f.lookup(key) }
+
+func (f *fakeReplica) Lookup(key string) (replication.Meta, error) { return f.lookup(key) }
+
 func (f *fakeReplica) Fetch(key string) (replication.Record, error) { return f.fetch(key) }
-func (f *fakeReplica) Buckets() []uint64                            { return f.buckets() }
-func (f *fakeReplica) Contents(buckets []int) []replication.Held    { return f.contents(buckets) }
+
+func (f *fakeReplica) Buckets() []uint64 { return f.buckets() }
+
+func (f *fakeReplica) Contents(buckets []int) []replication.Held { return f.contents(buckets) }
+
+func (f *fakeReplica) Range(span replication.Span) (replication.Stretch, error) { return f.span(span) }
+
 func (f *fakeReplica) Status(from string, theirs replication.Status) replication.Status {
 	return f.status(from, theirs)
 }

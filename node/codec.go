@@ -24,6 +24,8 @@ import (
 //	pull     id (8), number of keys, seen set
 //	buckets  4,096 digests (8)
 //	held     key, version (28 bytes), flags (1)
+//	span     prefix, key to begin after, limit
+//	stretch  flags (1), entries (key, meta) with their number before them
 //	page     number to ask for next, flags (1), records with their number before them
 //	error    name of the error's kind, then its text
 //
@@ -36,8 +38,9 @@ const (
 	flagSeen     = 1 << 0
 	flagRecall   = 1 << 1
 	flagRecalled = 1 << 2
-	// flagIncomplete is of page.
+	// flagIncomplete is of page, flagMore of stretch.
 	flagIncomplete = 1 << 0
+	flagMore       = 1 << 0
 
 	// maxErrorText is the length of the longest text that goes along with an error.
 	maxErrorText = 512
@@ -45,6 +48,7 @@ const (
 	minRecord  = 1 + 1 + version.Size + 1 + 1 + 1
 	minOutcome = 1 + 1
 	minHeld    = 1 + 1 + version.Size + 1
+	minEntry   = minHeld + 1
 )
 
 func appendText[T string | []byte](b []byte, text T) []byte {
@@ -437,4 +441,41 @@ func (d *decoder) held() []replication.Held {
 		held[i] = replication.Held{Key: d.key(), Version: d.version(), Deleted: d.flags(flagDeleted) != 0}
 	}
 	return held
+}
+
+func appendSpan(b []byte, s replication.Span) []byte {
+	return binary.AppendUvarint(appendText(appendText(b, s.Prefix), s.After), uint64(s.Limit))
+}
+
+// span reads a span of keys, which may be none that can be asked for.
+func (d *decoder) span() replication.Span {
+	s := replication.Span{Prefix: d.text(replication.MaxKeyBytes), After: d.text(replication.MaxKeyBytes)}
+	if limit := d.uvarint(); limit > replication.MaxSpan {
+		d.fail("%d keys where %d are the limit", limit, replication.MaxSpan)
+	} else {
+		s.Limit = int(limit)
+	}
+	return s
+}
+
+func appendStretch(b []byte, s replication.Stretch) []byte {
+	var flags byte
+	if s.More {
+		flags = flagMore
+	}
+	b = binary.AppendUvarint(append(b, flags), uint64(len(s.Entries)))
+	for _, e := range s.Entries {
+		b = appendMeta(appendText(b, e.Key), e.Meta)
+	}
+	return b
+}
+
+// stretch reads what a node knows of a span of keys.
+func (d *decoder) stretch() replication.Stretch {
+	s := replication.Stretch{More: d.flags(flagMore) != 0}
+	s.Entries = make([]replication.Entry, d.count(minEntry))
+	for i := range s.Entries {
+		s.Entries[i] = replication.Entry{Key: d.key(), Meta: d.meta()}
+	}
+	return s
 }

@@ -211,6 +211,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(byte(3), appendStatus(nil, replication.Status{Origin: 1, Seen: set, SeenHash: set.Hash(), Recall: true, Life: 3, RecalledLife: 2, Recalled: set}))
 	f.Add(byte(4), appendHeld(nil, []replication.Held{{Key: "foo", Version: someVersion(1), Deleted: true}}))
 	f.Add(byte(5), appendNumbers(nil, []int{0, 4095}))
+	f.Add(byte(6), appendSpan(nil, replication.Span{Prefix: "f", After: "foo", Limit: 1000}))
+	f.Add(byte(7), appendStretch(nil, replication.Stretch{Entries: []replication.Entry{{Key: "foo", Meta: record.Meta()}}, More: true}))
 	f.Add(byte(0), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, reader byte, b []byte) {
 		read := []func(b []byte) ([]byte, error){
@@ -244,7 +246,17 @@ func FuzzMessages(f *testing.F) {
 				n := d.numbers(replication.DigestBuckets)
 				return appendNumbers(nil, n), d.end()
 			},
-		}[reader%6]
+			func(b []byte) ([]byte, error) {
+				d := decoder{rest: b}
+				s := d.span()
+				return appendSpan(nil, s), d.end()
+			},
+			func(b []byte) ([]byte, error) {
+				d := decoder{rest: b}
+				s := d.stretch()
+				return appendStretch(nil, s), d.end()
+			},
+		}[reader%8]
 		written, err := read(b)
 		if err != nil {
 			return

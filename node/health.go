@@ -23,6 +23,7 @@ GET    /-/healthy                         200 while this node serves
 GET    /-/ready                           200 while this node can do its work, else why not
 GET    /-/digest                          the same on all nodes that have the same keys
 GET    /-/inspect/KEY                     what each node has for the key
+GET    /-/keys[?prefix=&after=&limit=&r=] the keys in order, 100 at a time
 POST   /-/leave                           have this node leave the cluster for good, and end
 POST   /-/repair?accept-loss=1            have this node go on without what nobody alive has
 

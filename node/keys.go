@@ -106,16 +106,22 @@ func keyAndLevel(r *http.Request, parameter string) (string, replication.Level, 
 	if err != nil {
 		return "", replication.LevelDefault, err
 	}
+	level, err := levelIn(given, parameter)
+	return key, level, err
+}
+
+// levelIn returns the level that a parameter among those given says, or the default.
+func levelIn(given map[string]string, parameter string) (replication.Level, error) {
 	text, present := given[parameter]
 	if !present {
-		return key, replication.LevelDefault, nil
+		return replication.LevelDefault, nil
 	}
 	level, err := replication.ParseLevel(text)
 	if err != nil {
-		return "", replication.LevelDefault, refuse(errBadParameter,
+		return replication.LevelDefault, refuse(errBadParameter,
 			"%s is one, quorum, all or a number of 1 to 9 digits from 1 on, not %q.", parameter, shortened(text))
 	}
-	return key, level, nil
+	return level, nil
 }
 
 // parameters returns the query parameters of r. All of them must be among known and none may

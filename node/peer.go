@@ -234,6 +234,19 @@ func (a *api) peerContents(_ context.Context, _ membership.Hello, body []byte) (
 	return appendHeld(nil, a.Replica.Contents(buckets)), nil
 }
 
+func (a *api) peerRange(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	span := d.span()
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	found, err := a.Replica.Range(span)
+	if err != nil {
+		return nil, err
+	}
+	return appendStretch(nil, found), nil
+}
+
 func (a *api) peerConsent(ctx context.Context, from membership.Hello, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
 	message := d.bytes()

@@ -184,6 +184,19 @@ func (p *peers) Contents(ctx context.Context, id string, buckets []int) ([]repli
 	return held, nil
 }
 
+// Range implements replication.Peers.
+func (p *peers) Range(ctx context.Context, id string, span replication.Span) (replication.Stretch, error) {
+	var found replication.Stretch
+	err := p.call(ctx, "range", id, appendSpan(nil, span), maxAnswer, func(d *decoder) { found = d.stretch() })
+	if err != nil {
+		return replication.Stretch{}, err
+	}
+	for _, e := range found.Entries {
+		p.Clock.Observe(e.Version.Timestamp)
+	}
+	return found, nil
+}
+
 // Consent carries one message of the agreement on the roster to node id, which is said to be
 // at address, HOST:PORT, and returns what it answers. It may arrive there twice.
 func (p *peers) Consent(ctx context.Context, id, address string, message []byte) ([]byte, error) {

@@ -65,6 +65,8 @@ var kinds = []kind{
 	row(replication.ErrNotReady, "joining", 503, "not-ready", "Node is joining",
 		"This node has not reached its cluster yet. Until then it serves r=1 and w=1 from itself alone; try again, or ask another member."),
 	row(replication.ErrClosed, "stopping", 503, "not-ready", "Node is stopping", "This node is about to stop. Ask another member."),
+	row(replication.ErrBadSpan, "bad-span", 400, "bad-parameter", "Bad parameter",
+		"A prefix, or a key to go on after, is up to 255 ASCII letters and digits, and a page has 1 to 1000 keys."),
 	row(replication.ErrBadKey, "bad-key", 400, "bad-key", "Bad key", "A key is 1 to 255 ASCII letters and digits."),
 	row(replication.ErrNotFound, "not-found", 404, "not-found", "Not found", "There is no value under this key."),
 	row(replication.ErrDamaged, "damaged", 500, "internal", "Record damaged",

@@ -37,6 +37,7 @@ func (a *api) routes() *mux.Router {
 	route("/-/ready", a.ready, GET, HEAD)
 	route("/-/digest", a.digest, GET, HEAD)
 	route("/-/inspect/{key}", a.inspect, GET, HEAD)
+	route("/-/keys", a.list, GET, HEAD)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 
@@ -48,6 +49,7 @@ func (a *api) routes() *mux.Router {
 	route(peerPath+"exchange", a.member(a.peerExchange), POST)
 	route(peerPath+"buckets", a.member(a.peerBuckets), POST)
 	route(peerPath+"contents", a.member(a.peerContents), POST)
+	route(peerPath+"range", a.member(a.peerRange), POST)
 	route(peerPath+"consent", a.anyNode(a.peerConsent), POST)
 
 	r.NotFoundHandler = a.serve(a.notFound)

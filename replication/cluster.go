@@ -104,6 +104,8 @@ type Peers interface {
 	Exchange(ctx context.Context, id string, mine Status) (Status, error)
 	// Buckets returns the digest of node id in DigestBuckets parts: Store.Buckets.
 	Buckets(ctx context.Context, id string) ([]uint64, error)
+	// Range returns what node id knows of the keys of span: Store.Range. Errors as for Lookup.
+	Range(ctx context.Context, id string, span Span) (Stretch, error)
 	// Contents returns what the keys of the given buckets hold on node id: Store.Contents.
 	Contents(ctx context.Context, id string, buckets []int) ([]Held, error)
 }

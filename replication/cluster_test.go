@@ -409,6 +409,8 @@ type peers struct {
 	fetch func(id, key string) (replication.Record, error)
 	open  func(id string, mine *seen.Set) (replication.Pull, error)
 	page  func(id string, pull, from uint64) (replication.Page, error)
+	// stretch, unless nil, changes what a node tells of a span of keys.
+	stretch func(id string, found replication.Stretch) replication.Stretch
 	// recalled, unless nil, changes what the node is told that it told.
 	recalled func(*seen.Set) *seen.Set
 	// lost, unless nil, is asked what becomes of each answer of a node to what: nil delivers it.
@@ -526,6 +528,18 @@ func (p *peers) Contents(ctx context.Context, id string, buckets []int) ([]repli
 		return nil, err
 	}
 	return replica.Contents(buckets), p.comes(ctx, "contents", id, nil)
+}
+
+func (p *peers) Range(ctx context.Context, id string, span replication.Span) (replication.Stretch, error) {
+	replica, err := p.reach(ctx, "range", id)
+	if err != nil {
+		return replication.Stretch{}, err
+	}
+	stretch, err := replica.Range(span)
+	if p.stretch != nil {
+		stretch = p.stretch(id, stretch)
+	}
+	return stretch, p.comes(ctx, "range", id, err)
 }
 
 func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {

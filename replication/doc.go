@@ -15,6 +15,8 @@
 //     the write's identity. See package version.
 //   - roster, N: the members that should exist, dead ones included, and how many they are.
 //   - level, R, W: how many replicas must take part, see [Level].
+//   - stretch: what one replica knows of some keys in their order; a page of a list is merged from
+//     several. See [Coordinator.List].
 //   - learner: a member outside the rosters. It receives writes; its answers count for nothing.
 //   - superseded: the answer of a replica that has something newer than what it is given.
 //   - straggler: a call that goes on after the reply it was made for.

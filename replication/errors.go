@@ -49,7 +49,7 @@ const (
 // Its numbers are those of the roster in which the level was missed: the one in force, but for
 // the short time in which the roster changes.
 type QuorumError struct {
-	// Op is "put", "delete" or "get".
+	// Op is "put", "delete", "get" or "list".
 	Op string
 	// Need is how many replicas the level asks for, Alive how many members can be asked,
 	// Known how many should exist, Acks how many took part in time.

@@ -29,7 +29,7 @@ func (c *Coordinator) Get(ctx context.Context, key string, level Level) (Record,
 	if err := r.admitRead(); err != nil {
 		return Record{}, r.receipt(version.Version{}), err
 	}
-	err := r.gather(ctx)
+	err := r.gather(ctx, r)
 	r.mend(ctx)
 	if err != nil {
 		return Record{}, r.receipt(version.Version{}), err
@@ -66,73 +66,18 @@ type read struct {
 	newest Record
 }
 
-// gather asks replicas until enough of them hold newest.
-func (r *read) gather(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // nobody waits for look-ups still under way
-	r.start()
-	defer r.stop()
-	for {
-		now := r.weigh()
-		for now < hopeful && r.askAnother(ctx) {
-			now = r.weigh()
-		}
-		switch now {
-		case met:
-			if r.converge(ctx) {
-				return nil
-			}
-		case hopeless:
-			return r.missed("", nil)
-		}
-		got, ok, err := r.wait(ctx)
-		switch {
-		case errors.Is(err, errDeadline):
-			return r.missed("", nil)
-		case err != nil:
-			return r.missed("", err)
-		case ok:
-			r.settle(got)
-		}
-	}
-}
-
-// askAnother looks the key up at one more replica and reports whether there was one. This node
-// comes first, as that costs nothing, then the others, each time from another one on.
-func (r *read) askAnother(ctx context.Context) bool {
-	q := r.quorum()
-	if own := r.part(r.self); r.canAsk(q, own) {
-		own.verdict = open
-		if r.weigh() >= hopeful { // it alone is enough: no goroutine, no timer
-			r.settle(r.lookHere(own.id))
-		} else {
-			r.ask(own, r.lookHere)
-		}
-		return true
-	}
-	first := int(r.c.turn.Add(1))
-	for i := range r.parts {
-		if p := &r.parts[(first+i)%len(r.parts)]; r.canAsk(q, p) {
-			c, key := r.c, r.key
-			r.ask(p, func(id string) reply { return c.lookThere(ctx, id, key) })
-			return true
-		}
-	}
-	return false
-}
-
-func (r *read) canAsk(q quorum, p *part) bool {
-	m, known := q.view.Member(p.id)
-	return p.verdict == unasked && known && q.usable(m) && q.counts(p.id)
-}
-
-// lookHere reads the own record, body included: more often than not it is the answer.
-func (r *read) lookHere(id string) reply {
+func (r *read) here(id string) reply {
+	// Body included: more often than not it is the answer.
 	record, err := r.c.replica.Fetch(r.key)
 	if err != nil {
 		return absence(id, err)
 	}
 	return reply{id: id, held: record.Meta(), record: &record}
+}
+
+func (r *read) there(ctx context.Context) func(id string) reply {
+	c, key := r.c, r.key
+	return func(id string) reply { return c.lookThere(ctx, id, key) }
 }
 
 func (c *Coordinator) lookThere(ctx context.Context, id, key string) reply {

@@ -125,6 +125,18 @@ func (r *Replica) Lookup(key string) (Meta, error) {
 // Fetch is Store.Get.
 func (r *Replica) Fetch(key string) (Record, error) { return r.store.Get(key) }
 
+// Range is Store.Range, for reads of other nodes. ErrNotReady as for Lookup; an error that wraps
+// ErrBadSpan: span is none.
+func (r *Replica) Range(span Span) (Stretch, error) {
+	if err := span.Valid(); err != nil {
+		return Stretch{}, err
+	}
+	if r.lagging.Load() {
+		return Stretch{}, fmt.Errorf("%w: it has not caught up", ErrNotReady)
+	}
+	return r.store.Range(span)
+}
+
 // Buckets is Store.Buckets.
 func (r *Replica) Buckets() []uint64 { return r.store.Buckets() }
 

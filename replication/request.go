@@ -51,13 +51,15 @@ type reply struct {
 	held Meta
 	// record is what held is the meta data of, if the call brought it.
 	record *Record
-	err    error
+	// stretch is what a list is made of, of a call for one.
+	stretch *Stretch
+	err     error
 }
 
 func (c *Coordinator) newRequest(op string, level Level) *request {
 	view := c.cfg.Members.View()
 	r := &request{
-		c: c, op: op, read: op == opGet, level: level, self: view.Self,
+		c: c, op: op, read: op == opGet || op == opList, level: level, self: view.Self,
 		parts:   make([]part, len(view.Members)),
 		replies: make(chan reply, len(view.Members)),
 	}
@@ -72,6 +74,7 @@ const (
 	opPut    = "put"
 	opDelete = "delete"
 	opGet    = "get"
+	opList   = "list"
 )
 
 // quorum returns the rule as of now. It must be taken anew after every answer: an answer may

@@ -83,6 +83,12 @@ type Store interface {
 	// may be slow and may call the store.
 	Scan(after string) iter.Seq2[string, Meta]
 
+	// Range returns what is known of the keys of span, tombstones included, and of damaged
+	// records as far as they are known. ErrDamaged: there are damaged ones of which not even the
+	// keys are known. The cost is in proportion to what is returned, not to the number of keys.
+	// The caller owns the slice.
+	Range(span Span) (Stretch, error)
+
 	// Writable returns nil, or why the store accepts no writes: an error that wraps
 	// ErrReadOnly or ErrDiskFull.
 	Writable() error

@@ -62,6 +62,15 @@ func (r *remote) ask(ctx context.Context, f func(context.Context, *client.Client
 
 // askAt is ask with other servers.
 func (r *remote) askAt(ctx context.Context, servers []string, f func(context.Context, *client.Client) error) error {
+	return r.converse(ctx, servers, func(c *client.Client) error {
+		limited, cancel := r.limit(ctx)
+		defer cancel()
+		return f(limited, c)
+	})
+}
+
+// converse calls f with a client of servers. f itself limits how long it waits for each answer.
+func (r *remote) converse(ctx context.Context, servers []string, f func(*client.Client) error) error {
 	c, err := client.New(client.Config{Servers: servers})
 	if err != nil {
 		_, source := r.addresses()
@@ -74,20 +83,22 @@ func (r *remote) askAt(ctx context.Context, servers []string, f func(context.Con
 			return &usageError{fmt.Sprintf("%s: server %q has a path; a node's URL has none, like %s", source, server, client.DefaultServer), ""}
 		}
 	}
-	limited := ctx
 	if r.timeout < 0 {
 		return &usageError{fmt.Sprintf("--timeout %v is below zero", r.timeout), ""}
 	}
-	if r.timeout > 0 {
-		var cancel context.CancelFunc
-		limited, cancel = context.WithTimeoutCause(ctx, r.timeout, timeoutError(r.timeout))
-		defer cancel()
-	}
-	err = f(limited, c)
+	err = f(c)
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted
 	}
 	return err
+}
+
+// limit returns a context for one answer, which has the time of --timeout.
+func (r *remote) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, r.timeout, timeoutError(r.timeout))
 }
 
 // hasPath reports whether more follows the host and port of a server than slashes.
@@ -122,7 +133,7 @@ func arguments(use string) cobra.PositionalArgs {
 		case len(args) > len(words):
 			return misused(cmd, "%s does not know what to do with %q", cmd.Name(), args[len(words)])
 		case len(args) > 0 && args[0] == "":
-			return misused(cmd, "the %s is empty", words[0])
+			return misused(cmd, "the %s is empty", strings.Trim(words[0], "[]"))
 		}
 		return nil
 	}

@@ -194,6 +194,13 @@ func (n peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
 	})
 }
 
+// Range implements replication.Peers.
+func (n peers) Range(ctx context.Context, id string, span replication.Span) (replication.Stretch, error) {
+	return call(ctx, n.from, id, func(to *process) (replication.Stretch, error) {
+		return to.coordinator.Replica().Range(span)
+	})
+}
+
 // Contents implements replication.Peers.
 func (n peers) Contents(ctx context.Context, id string, buckets []int) ([]replication.Held, error) {
 	return call(ctx, n.from, id, func(to *process) ([]replication.Held, error) {

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/protocol7/snakes/replication"
@@ -280,6 +281,29 @@ func (m *Memory) Scan(after string) iter.Seq2[string, replication.Meta] {
 			}
 		}
 	}
+}
+
+// Range implements replication.Store. It looks at all records.
+func (m *Memory) Range(span replication.Span) (replication.Stretch, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key := range m.damaged {
+		if _, known := m.records[key]; !known {
+			return replication.Stretch{}, fmt.Errorf("%w: of an unknown key", replication.ErrDamaged)
+		}
+	}
+	var found replication.Stretch
+	for _, key := range slices.Sorted(maps.Keys(m.records)) {
+		switch {
+		case key <= span.After || !strings.HasPrefix(key, span.Prefix):
+		case len(found.Entries) == span.Limit:
+			found.More = true
+			return found, nil
+		default:
+			found.Entries = append(found.Entries, replication.Entry{Key: key, Meta: m.records[key].Meta()})
+		}
+	}
+	return found, nil
 }
 
 // Writable implements replication.Store.

@@ -50,6 +50,7 @@ func (s Suite) Run(t *testing.T) {
 		"LackingKnowsTheRecordsOfDotsToldBefore": lackingAmongWrites,
 		"DigestIsThatOfAScanAndOfNoHistory":      digest,
 		"BucketsAndContentsAreThoseOfAScan":      buckets,
+		"RangeIsAPieceOfAScan":                   ranges,
 		"TombstonesAreWhatAScanFinds":            listTombstones,
 		"DropRemovesATombstoneAtItsVersionOnly":  drop,
 		"DropAmongWritesRemovesNothingNewer":     dropAmongWrites,

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/protocol7/snakes/replication"
@@ -233,6 +235,41 @@ func scan(t *testing.T, s replication.Store) {
 	}
 }
 
+// ranges has keys of its own for each round in the one store.
+func ranges(t *testing.T, s replication.Store) {
+	round := 0
+	rapid.Check(t, func(t *rapid.T) {
+		round++
+		var batch []replication.Record
+		for i := range rapid.IntRange(0, 12).Draw(t, "records") {
+			key := fmt.Sprintf("r%d%s", round%7, rapid.StringMatching(`[aB0]{1,3}`).Draw(t, "key"))
+			batch = append(batch, replication.Record{
+				Key: key, Version: at(100*round + i), Deleted: rapid.Bool().Draw(t, "deleted"),
+			})
+		}
+		apply(t, s, batch...)
+		span := replication.Span{
+			Prefix: rapid.StringMatching(`(r[0-6][aB0]{0,2})?|r|q|s`).Draw(t, "prefix"),
+			After:  rapid.StringMatching(`(r[0-6][aB0]{0,3})?|r|q|s`).Draw(t, "after"),
+			Limit:  rapid.IntRange(1, 9).Draw(t, "limit"),
+		}
+		var want replication.Stretch
+		for key, meta := range s.Scan(span.After) {
+			if !strings.HasPrefix(key, span.Prefix) {
+				continue
+			}
+			if want.More = len(want.Entries) == span.Limit; want.More {
+				break
+			}
+			want.Entries = append(want.Entries, replication.Entry{Key: key, Meta: meta})
+		}
+		got, err := s.Range(span)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" || err != nil {
+			t.Fatalf("range %+v: error %v (-scan +got):\n%s", span, err, diff)
+		}
+	})
+}
+
 func scanAndWrite(t *testing.T, s replication.Store) {
 	for i := range 20 {
 		apply(t, s, put(fmt.Sprintf("k%02d", i), i+1, "old"))
@@ -380,6 +417,17 @@ func (s Suite) damage(t *testing.T, store replication.Store) {
 			t.Errorf("lacking of %v: got %v, complete %v, want %v, %v", theirs, got, complete, want, wantComplete)
 		}
 	}
+	// Of a damaged record the version is known, or else it is known that something is not.
+	ranges := func(n int) {
+		t.Helper()
+		got, err := store.Range(replication.Span{Limit: 1})
+		if errors.Is(err, replication.ErrDamaged) {
+			return
+		}
+		if err != nil || len(got.Entries) != 1 || got.Entries[0].Key != "a" || got.Entries[0].Version != at(n) || !got.More {
+			t.Errorf("range with damaged a: got %+v, error %v, want a at %v, and more", got, err, at(n))
+		}
+	}
 	holds := 2
 	for _, repair := range []int{2, 5} { // with the same version, then with a newer one
 		s.Damage(t, store, "a")
@@ -389,6 +437,7 @@ func (s Suite) damage(t *testing.T, store replication.Store) {
 			t.Errorf("older record for a damaged one: outcome tells %v, want %v", got.Version, at(2))
 		}
 		damaged("a")
+		ranges(holds)
 		lacks(seen.Of(), false, "b", "c")
 		lacks(seen.Of(at(3).Dot), false, "c")
 		lacks(seen.Of(at(holds).Dot), true, "b", "c")

@@ -1,0 +1,80 @@
+package replication
+
+import (
+	"context"
+	"errors"
+)
+
+// question is what a read asks of replicas.
+type question interface {
+	// here asks this node. It may run in a goroutine of its own, and uses of the question what
+	// never changes.
+	here(id string) reply
+	// there returns the call that asks another one, which holds nothing of the question: it may
+	// outlive it.
+	there(ctx context.Context) func(id string) reply
+	// settle enters a reply, whatever it is the reply to.
+	settle(got reply)
+	// converge is called when enough replicas took part. It reports whether nothing is left to do;
+	// if not it has started that, and those concerned do not count until it is done.
+	converge(ctx context.Context) bool
+}
+
+// gather asks replicas until enough of them took part and nothing is left to do.
+func (r *request) gather(ctx context.Context, q question) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // nobody waits for calls still under way
+	r.start()
+	defer r.stop()
+	for {
+		now := r.weigh()
+		for now < hopeful && r.askAnother(ctx, q) {
+			now = r.weigh()
+		}
+		switch now {
+		case met:
+			if q.converge(ctx) {
+				return nil
+			}
+		case hopeless:
+			return r.missed("", nil)
+		}
+		got, ok, err := r.wait(ctx)
+		switch {
+		case errors.Is(err, errDeadline):
+			return r.missed("", nil)
+		case err != nil:
+			return r.missed("", err)
+		case ok:
+			q.settle(got)
+		}
+	}
+}
+
+// askAnother asks one more replica and reports whether there was one. This node comes first, as
+// that costs nothing, then the others, each time from another one on.
+func (r *request) askAnother(ctx context.Context, q question) bool {
+	now := r.quorum()
+	if own := r.part(r.self); r.canAsk(now, own) {
+		own.verdict = open
+		if r.weigh() >= hopeful { // it alone is enough: no goroutine, no timer
+			q.settle(q.here(own.id))
+		} else {
+			r.ask(own, q.here)
+		}
+		return true
+	}
+	first := int(r.c.turn.Add(1))
+	for i := range r.parts {
+		if p := &r.parts[(first+i)%len(r.parts)]; r.canAsk(now, p) {
+			r.ask(p, q.there(ctx))
+			return true
+		}
+	}
+	return false
+}
+
+func (r *request) canAsk(q quorum, p *part) bool {
+	m, known := q.view.Member(p.id)
+	return p.verdict == unasked && known && q.usable(m) && q.counts(p.id)
+}
