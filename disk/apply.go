@@ -193,7 +193,7 @@ func (s *Store) append(writes []*write, dots []version.Version) error {
 	}
 	s.unsaved.Store(true)
 	for i, w := range writes {
-		s.take(w.record.Key, w.record.Meta(), at[i], w.entry[1:])
+		s.take(w.record, at[i], w.entry[1:])
 	}
 	s.memory.note(versions) // once Lacking knows the records
 	if len(writes) > 0 {
@@ -202,11 +202,11 @@ func (s *Store) append(writes []*write, dots []version.Version) error {
 	return nil
 }
 
-// take makes a record that is durable in the journal the current one of its key. Without
-// content, that is in the journal only.
-func (s *Store) take(key string, meta replication.Meta, at journal.Position, content []byte) {
-	s.backlog.put(key, &unfiled{version: meta.Version, deleted: meta.Deleted, at: at, content: content})
-	s.index.set(entry{key: key, meta: meta, at: placeOf(at)})
+// take makes a record that is durable in the journal the current one of its key. Of r's value
+// it looks at the length alone. Without content, that is in the journal only.
+func (s *Store) take(r replication.Record, at journal.Position, content []byte) {
+	s.backlog.put(r.Key, &unfiled{version: r.Version, deleted: r.Deleted, at: at, contentType: r.ContentType, content: content})
+	s.index.set(entry{key: r.Key, meta: r.Meta(), at: placeOf(at)})
 }
 
 // judgeJournal returns the error to tell for one of the journal.

@@ -20,6 +20,7 @@ type backlog struct {
 	mu    sync.Mutex // guards the fields below
 	keys  map[string]*unfiled
 	bytes int64 // of content
+	added int   // how many records came since growth was asked for
 }
 
 // backlogBytes bounds the memory for records that are not in their files. The content of more
@@ -33,6 +34,18 @@ type unfiled struct {
 	gone    bool // there is no record any more: the file is to be removed
 	at      journal.Position
 	content []byte // nil: only in the journal
+	// contentType is the record's. It means nothing without content.
+	contentType string
+}
+
+// record returns the record of key that meta tells of, which is u's; u has its content. The value
+// ends the content, whatever the header is.
+func (u *unfiled) record(key string, meta replication.Meta) replication.Record {
+	end := len(u.content)
+	return replication.Record{
+		Key: key, Version: meta.Version, Deleted: meta.Deleted, ContentType: u.contentType,
+		Value: u.content[end-int(meta.Size) : end : end],
+	}
 }
 
 func (b *backlog) put(key string, u *unfiled) {
@@ -49,6 +62,16 @@ func (b *backlog) put(key string, u *unfiled) {
 	}
 	b.bytes += int64(len(u.content))
 	b.keys[key] = u
+	b.added++
+}
+
+// growth returns how many records came since it was called last, and the bytes of content that
+// are kept.
+func (b *backlog) growth() (added int, bytes int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	added, b.added = b.added, 0
+	return added, b.bytes
 }
 
 func (b *backlog) get(key string) *unfiled {

@@ -20,9 +20,11 @@ const (
 	// maxJournal checkpoints' worth of segments may be there before writers wait for one. Two
 	// are there in the course of things, for the older save and the newer.
 	maxJournal = 4
-	// filingPause is between two rounds of filing under load. Meanwhile, keys that are written
-	// again and again need no file.
+	// filingPause is between two rounds of filing, at least.
 	filingPause = 100 * time.Millisecond
+	// busyWrites in a filingPause are a load under which filing is put off: opening and closing a
+	// file costs more than all the rest of a write, and keys that are written again need one file.
+	busyWrites = 100
 	// retryPause is between two rounds of filing while there is no room.
 	retryPause = time.Second
 )
@@ -46,7 +48,12 @@ func (s *Store) tend(stop <-chan struct{}) {
 		case <-s.awake:
 		}
 		again := filingPause
-		if err := s.round(); err != nil {
+		work := s.round
+		if s.canPutOff() {
+			work = s.prepareSegment
+			s.wake()
+		}
+		if err := work(); err != nil {
 			if s.volume.broken() != nil {
 				return // nothing is written any more
 			}
@@ -62,10 +69,20 @@ func (s *Store) tend(stop <-chan struct{}) {
 	}
 }
 
+// canPutOff reports whether filing may wait for another filingPause: so much is being written that
+// many keys will be written again, and there is room for more. What is bounded by rounds of filing
+// is the memory for the backlog, of which a quarter is left for what comes during the next, and
+// the time between checkpoints. When the disk is full, there is nothing to gain by waiting.
+func (s *Store) canPutOff() bool {
+	added, bytes := s.backlog.growth()
+	return added >= busyWrites && bytes <= s.backlog.limit*3/4 && s.volume.hasRoom() &&
+		s.sinceCheckpoint() < s.checkpointDue()
+}
+
 // round does what there is to do now.
 func (s *Store) round() error {
 	err := s.filing.do(s.file)
-	if prepared := s.judgeJournal(s.journal.Prepare()); err == nil {
+	if prepared := s.prepareSegment(); err == nil {
 		err = prepared
 	}
 	if err == nil && s.sinceCheckpoint() >= s.checkpointDue() {
@@ -73,6 +90,9 @@ func (s *Store) round() error {
 	}
 	return err
 }
+
+// prepareSegment has the journal's next segment ready before it is needed.
+func (s *Store) prepareSegment() error { return s.judgeJournal(s.journal.Prepare()) }
 
 // checkpointDue is how many bytes of journal bring about the next checkpoint.
 func (s *Store) checkpointDue() int64 { return max(s.checkpointBytes, s.savedBytes.Load()) }
@@ -110,7 +130,7 @@ func (s *Store) findRoom() error {
 		err = s.volume.refill()
 	}
 	if err == nil {
-		err = s.judgeJournal(s.journal.Prepare())
+		err = s.prepareSegment()
 	}
 	if err == nil {
 		s.volume.foundRoom()

@@ -34,7 +34,7 @@
 // # The way of a write
 //
 //	Apply ──> journal, one sync for all who wait ──> index, backlog: told, acknowledged
-//	                                                     │ at once when idle, at most 100 ms later
+//	                                                     │ at once when idle, behind the writers under load
 //	                                                     v
 //	                                     its file, in place, not synced
 //	                                                     │ checkpoint: every 64 MiB of journal, and Close
@@ -43,12 +43,13 @@
 //
 // Whatever lies in the journal and is not known to be synced in its file is written to it again
 // by the next process. Until a record is in its file, Get has it from memory, or from the
-// journal when there is much of that.
+// journal when there is much of that. What Get has read from a file it keeps in a cache.
 //
 // # Terms
 //
 //   - backlog: the records that are in the journal and not in their files.
 //   - filing: writing the backlog to files.
+//   - cache: values that were read from files, 32 MiB of them; no write goes through it.
 //   - checkpoint: taking what old segments tell to where it rests, and removing them.
 //   - save: the index and the seen set as of the end of a segment, in one file.
 //   - damaged: a record whose file is there but cannot be read whole, or whose file is gone.
@@ -90,7 +91,7 @@
 //     unknown and never absent, until its record is applied again or a newer one is. Nothing is
 //     removed or renamed. The digest leaves it out, and to nodes that may lack it Lacking says
 //     that its answer is incomplete. Open looks at no files while there is a save; what was
-//     damaged meanwhile is noticed by Get. A damaged tombstone can be dropped like any other.
+//     damaged meanwhile is noticed by Get, unless that still has the value in memory. A damaged tombstone can be dropped like any other.
 //   - A save that is damaged, or was being written: the other one is used, and more of the
 //     journal. Without any, Open reads the headers of all files; the journal has the seen set.
 //   - Damaged journal: what is lost is logged. Of what comes after, records are taken, and no

@@ -101,6 +101,7 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 		segmentBytes:    cfg.segmentBytes,
 		checkpointBytes: cfg.CheckpointBytes,
 		backlog:         backlog{limit: cmp.Or(cfg.backlogBytes, backlogBytes)},
+		cache:           cache{limit: cmp.Or(cfg.cacheBytes, cacheBytes)},
 		dirs:            make(map[string]bool),
 		saves:           make(map[string]bool),
 		awake:           make(chan struct{}, 1),
@@ -220,7 +221,8 @@ func (s *Store) replay(h *history, at journal.Position, payload []byte, lost boo
 		}
 		current, exists := s.index.find(r.Key)
 		if !exists || r.Version.Compare(current.meta.Version) >= 0 { // equal: its file may be half written
-			s.take(strings.Clone(r.Key), r.Meta(), at, nil)
+			r.Key, r.ContentType = strings.Clone(r.Key), "" // both are parts of something larger
+			s.take(r, at, nil)
 		}
 		h.noteAll([]version.Version{r.Version})
 	case dotsEntry:

@@ -227,6 +227,50 @@ func TestValuesAreServedBeforeTheyHaveFiles(t *testing.T) {
 	check("with files")
 }
 
+func TestFilingIsPutOffOnlyWhileMuchIsWrittenAndThereIsRoom(t *testing.T) {
+	cfg := Config{fs: newMemFS(), backlogBytes: 1 << 20, segmentBytes: 1 << 20, CheckpointBytes: 4 << 20}
+	s, n := mustOpen(t, cfg), 0
+	write := func(records, size int) {
+		for range records {
+			n++
+			apply(t, s, put(fmt.Sprint("k", n), n, strings.Repeat("v", size)))
+		}
+	}
+	check := func(when string, want bool) {
+		t.Helper()
+		if got := s.canPutOff(); got != want {
+			t.Errorf("%s: put off %v, want %v", when, got, want)
+		}
+	}
+	check("idle", false)
+	write(busyWrites-1, 10)
+	check("little is written", false)
+	write(busyWrites, 10)
+	check("much is written", true)
+	check("no more is written", false)
+	write(busyWrites, 10)
+	s.volume.mu.Lock()
+	s.volume.full = errors.New("full")
+	s.volume.mu.Unlock()
+	check("the disk is full", false)
+	s.volume.mu.Lock()
+	s.volume.full = nil
+	s.volume.mu.Unlock()
+	write(busyWrites, 10<<10)
+	check("the backlog is nearly full", false)
+	if err := s.round(); err != nil {
+		t.Fatal(err)
+	}
+	write(busyWrites, 0)
+	check("there is room again", true)
+	write(4*busyWrites, 10<<10)
+	if err := s.filing.do(s.file); err != nil {
+		t.Fatal(err)
+	}
+	write(busyWrites, 0)
+	check("a checkpoint is due", false)
+}
+
 func TestAKeyWrittenManyTimesIsFiledOnce(t *testing.T) {
 	files := newMemFS()
 	s := mustOpen(t, Config{fs: files})

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"iter"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -34,6 +33,7 @@ type Config struct {
 	reserveBytes int        // 0: reserveBytes
 	segmentBytes int64      // with this, CheckpointBytes may be anything; 0: a sixteenth of it
 	backlogBytes int64      // 0: backlogBytes
+	cacheBytes   int64      // 0: cacheBytes
 	untended     bool       // without the goroutine: nothing is filed but by checkpoints and for want of room
 }
 
@@ -61,6 +61,7 @@ type Store struct {
 
 	drops   drops
 	backlog backlog
+	cache   cache
 	filing  group           // runs file
 	dirs    map[string]bool // directories of keys that are there; for file only
 	awake   chan struct{}   // has an element when there is something to file
@@ -110,8 +111,9 @@ func (s *Store) Lookup(key string) (replication.Meta, error) {
 	return e.meta, nil
 }
 
-// Get implements replication.Store. It reads the key's file, or what is to be written there. A
-// file that cannot be read or does not hold what it should is replaced from the journal, if that
+// Get implements replication.Store. It reads the key's file, what is to be written there, or what
+// an earlier Get read there, if that is not long ago. A file that
+// cannot be read or does not hold what it should is replaced from the journal, if that
 // still has the record; else the key is damaged from then on. Only when the machine is out of
 // file handles does Get return that error, and the key stays as it is.
 func (s *Store) Get(key string) (replication.Record, error) {
@@ -148,18 +150,38 @@ func (s *Store) read(key string) (replication.Record, error) {
 	if err != nil {
 		return replication.Record{}, err
 	}
-	var content []byte
-	if u := s.backlog.get(key); u != nil && u.version == want.Version {
-		if content, err = s.contentOf(u); err == nil && u.content != nil {
-			content = slices.Clone(content) // the caller owns it
-		}
-	} else {
-		content, err = s.volume.fs.ReadFile(keyPath(key))
+	u := s.backlog.get(key)
+	if u == nil || u.version != want.Version {
+		return s.readFile(key, want)
 	}
-	if isBusy(err) {
+	if u.content != nil {
+		return u.record(key, want), nil
+	}
+	content, err := s.contentOf(u)
+	return parseRead(content, err, key, want)
+}
+
+// readFile returns the record that the key's file should hold, from the cache if it was there
+// not long ago.
+func (s *Store) readFile(key string, want replication.Meta) (replication.Record, error) {
+	if r, found := s.cache.get(key, want); found {
+		return r, nil
+	}
+	content, err := s.volume.fs.ReadFile(keyPath(key))
+	r, err := parseRead(content, err, key, want)
+	if err == nil {
+		s.cache.put(r)
+	}
+	return r, err
+}
+
+// parseRead reads content that was read with an error or none, and that should hold a certain
+// record.
+func parseRead(content []byte, err error, key string, want replication.Meta) (replication.Record, error) {
+	switch {
+	case isBusy(err):
 		return replication.Record{}, fmt.Errorf("read %s: %w", key, err)
-	}
-	if err != nil {
+	case err != nil:
 		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
 	}
 	return parseExpected(content, key, want)
@@ -191,8 +213,9 @@ func (s *Store) readJournal(e entry) (replication.Record, bool) {
 	if err != nil {
 		return replication.Record{}, false
 	}
-	content := slices.Clone(payload[1:]) // the caller owns the record's value
-	s.backlog.put(e.key, &unfiled{version: e.meta.Version, deleted: r.Deleted, at: e.at.position(), content: content})
+	s.backlog.put(e.key, &unfiled{
+		version: e.meta.Version, deleted: r.Deleted, at: e.at.position(), contentType: r.ContentType, content: payload[1:],
+	})
 	s.wake()
 	return r, true
 }

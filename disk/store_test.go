@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // tiny returns a Config that makes everything happen after few writes.
 func tiny(files *memFS) Config {
-	return Config{fs: files, reserveBytes: 100, segmentBytes: 1 << 10, CheckpointBytes: 2 << 10, backlogBytes: 200, untended: true}
+	return Config{fs: files, reserveBytes: 100, segmentBytes: 1 << 10, CheckpointBytes: 2 << 10, backlogBytes: 200, cacheBytes: 1, untended: true}
 }
 
 // mustOpen opens a store. In memory it has no goroutine, so that each step is where the test

@@ -25,8 +25,9 @@ type Store interface {
 	// ErrNotFound: there is none. ErrDamaged: it is there but known to be damaged.
 	Lookup(key string) (Meta, error)
 
-	// Get returns the key's current record, tombstones included, with its checksum verified.
-	// The caller owns the value. ErrNotFound and ErrDamaged as for Lookup.
+	// Get returns the key's current record, tombstones included, with its checksum verified
+	// when it was read from the disk. The value may be shared and must not be changed.
+	// ErrNotFound and ErrDamaged as for Lookup.
 	Get(key string) (Record, error)
 
 	// Seen returns a copy of the set of dots that were applied or discarded here.

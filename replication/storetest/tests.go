@@ -292,17 +292,20 @@ func ownership(t *testing.T, s replication.Store) {
 	apply(t, s, given)
 	copy(given.Value, "XXXXX")
 	got := get(t, s, "a")
-	copy(got.Value, "YYYYY")
 	_ = append(got.Value, "more"...)
-	wantRecord(t, s, put("a", 1, "value"))
+	apply(t, s, put("a", 2, "VALUE"))
+	if string(got.Value) != "value" {
+		t.Errorf("a value that was returned is %q after the key was written again", got.Value)
+	}
+	wantRecord(t, s, put("a", 2, "VALUE"))
 
 	s.Seen().Add(at(9).Dot)
 	if s.Seen().Has(at(9).Dot) {
 		t.Error("adding to the set that Seen returned changed the store's")
 	}
 	before := s.Seen()
-	apply(t, s, put("a", 2, "value"))
-	if before.Has(at(2).Dot) {
+	apply(t, s, put("a", 3, "value"))
+	if before.Has(at(3).Dot) {
 		t.Error("the store changed the set that Seen returned")
 	}
 }
