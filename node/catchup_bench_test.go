@@ -8,7 +8,6 @@ import (
 	"flag"
 	"fmt"
 	"hash/crc32"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -27,44 +26,28 @@ import (
 )
 
 // What catching up costs, between two stores on disk over HTTP on loopback, both in this process. A million keys take some
-// minutes and 8 GB of disk for what comes before the measurements:
+// minutes and 8 GB of disk:
 //
-//	go test ./node -run '^$' -bench CatchUp -benchtime 3x -keys 1000000 -timeout 1h
+//	go test ./node -run '^$' -bench CatchUp -benchtime 1x -keys 1000000 -timeout 1h
 var (
 	benchKeys  = flag.Int("keys", 10_000, "benchmarks of catch-up: how many keys there are")
 	benchValue = flag.Int("value", 256, "benchmarks of catch-up: how large values are, in bytes")
 )
 
-// BenchmarkCatchUpIdle is one exchange of two nodes that have the same.
-func BenchmarkCatchUpIdle(b *testing.B) {
-	for _, keys := range []int{1000, *benchKeys} {
-		b.Run(fmt.Sprintf("%dKeys", keys), func(b *testing.B) {
-			source, asker := newBenchPair(b, keys)
-			heard := make(chan struct{})
-			asker.exchange(b, source, time.Millisecond, func() { heard <- struct{}{} })
-			<-heard // the first one connects, and asks for more than the others
-			before, exchanges := source.bytes.Load(), 0
-			for b.Loop() {
-				<-heard
-				exchanges++
-			}
-			b.ReportMetric(float64(source.bytes.Load()-before)/float64(exchanges), "bytes/exchange")
-			b.ReportMetric(0, "ns/op") // the pace is chosen here
-		})
+// BenchmarkCatchUp follows one node: it has nothing, then it has all, then it misses the last versions of some keys. What
+// it takes to notice that something is missing is not in it.
+func BenchmarkCatchUp(b *testing.B) {
+	source := newBenchSource(b, *benchKeys, *benchValue)
+	asker := benchBlank(b, source, *benchKeys, *benchValue)
+	if asker == nil {
+		return // the sub-benchmarks asked for do without it
 	}
-}
-
-// BenchmarkCatchUpMissed is a node that lacks the last versions of some keys and has all the others. What it takes to
-// notice that something is missing is not in it.
-func BenchmarkCatchUpMissed(b *testing.B) {
-	source, asker := newBenchPair(b, *benchKeys)
-	asker.sync(b, source)
 	written := uint64(*benchKeys)
 	for _, missed := range []int{10, 1000, 100_000} {
 		if missed > *benchKeys {
 			continue
 		}
-		b.Run(fmt.Sprintf("%dOf%d", missed, *benchKeys), func(b *testing.B) {
+		b.Run(fmt.Sprintf("Missed%dOf%d", missed, *benchKeys), func(b *testing.B) {
 			var bytes, writes int64
 			for b.Loop() {
 				b.StopTimer()
@@ -79,56 +62,80 @@ func BenchmarkCatchUpMissed(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(writes), "µs/write")
 		})
 	}
+	benchIdle(b, source, asker, *benchKeys)
 }
 
-// BenchmarkCatchUpBlank is a node that has nothing, and cp -r and sync of the same files for comparison.
-func BenchmarkCatchUpBlank(b *testing.B) {
-	for _, layout := range []struct{ keys, value int }{{*benchKeys, *benchValue}, {*benchKeys / 16, *benchValue * 64}} {
-		b.Run(fmt.Sprintf("%dKeysOf%dBytes", layout.keys, layout.value), func(b *testing.B) {
-			dir := b.TempDir()
-			layRecords(b, dir, layout.keys, layout.value)
-			source := newBenchNode(b, idB, dir)
-			report := func(b *testing.B) {
-				rounds := float64(b.N)
-				b.ReportMetric(rounds*float64(layout.keys)/b.Elapsed().Seconds(), "keys/s")
-				b.ReportMetric(rounds*float64(layout.keys*layout.value)/1e6/b.Elapsed().Seconds(), "MB/s")
-			}
-			b.Run("sync", func(b *testing.B) {
-				for b.Loop() {
-					b.StopTimer()
-					asker := newBenchNode(b, idA, b.TempDir())
-					asker.sync(b, source)
-					b.StartTimer()
-					asker.catchUp(b, source)
-				}
-				report(b)
-			})
-			b.Run("cp", func(b *testing.B) {
-				for b.Loop() {
-					b.StopTimer()
-					to := b.TempDir()
-					b.StartTimer()
-					benchCommand(b, "cp", "-r", filepath.Join(dir, "keys"), to)
-				}
-				report(b)
-			})
-			b.Run("cpAndSync", func(b *testing.B) {
-				for b.Loop() {
-					b.StopTimer()
-					to := b.TempDir()
-					b.StartTimer()
-					benchCommand(b, "cp", "-r", filepath.Join(dir, "keys"), to)
-					benchCommand(b, "sync", "-f", to)
-				}
-				report(b)
-			})
-		})
+// BenchmarkCatchUpFewKeys is what a node with 1,000 keys exchanges when nothing happens.
+func BenchmarkCatchUpFewKeys(b *testing.B) {
+	source, asker := newBenchSource(b, 1000, *benchValue), newBenchNode(b, idA, b.TempDir())
+	asker.sync(b, source)
+	asker.catchUp(b, source)
+	benchIdle(b, source, asker, 1000)
+}
+
+// BenchmarkCatchUpLargeValues is a node that has nothing, with values that are 64 times as large and fewer keys.
+func BenchmarkCatchUpLargeValues(b *testing.B) {
+	keys, size := *benchKeys/16, *benchValue*64
+	benchBlank(b, newBenchSource(b, keys, size), keys, size)
+}
+
+// benchIdle is one exchange of two nodes that have the same.
+func benchIdle(b *testing.B, source, asker *benchNode, keys int) {
+	b.Run(fmt.Sprintf("Idle%dKeys", keys), func(b *testing.B) {
+		heard := make(chan struct{})
+		asker.exchange(b, source, time.Millisecond, func() { heard <- struct{}{} })
+		<-heard // the first one connects, and asks for more than the others
+		before, exchanges := source.bytes.Load(), 0
+		for b.Loop() {
+			<-heard
+			exchanges++
+		}
+		b.ReportMetric(float64(source.bytes.Load()-before)/float64(exchanges), "bytes/exchange")
+		b.ReportMetric(0, "ns/op") // the pace is chosen here
+	})
+}
+
+// benchBlank is a node that has nothing, and cp -r and sync of the same files for comparison. It returns the last node
+// that caught up, nil if none did.
+func benchBlank(b *testing.B, source *benchNode, keys, size int) (asker *benchNode) {
+	report := func(b *testing.B) {
+		rounds := float64(b.N)
+		b.ReportMetric(rounds*float64(keys)/b.Elapsed().Seconds(), "keys/s")
+		b.ReportMetric(rounds*float64(keys*size)/1e6/b.Elapsed().Seconds(), "MB/s")
 	}
+	outer := b
+	b.Run(fmt.Sprintf("Blank%dKeysOf%dBytes", keys, size), func(b *testing.B) {
+		b.Run("sync", func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				asker = newBenchNode(outer, idA, outer.TempDir())
+				asker.sync(outer, source)
+				b.StartTimer()
+				asker.catchUp(b, source)
+			}
+			report(b)
+		})
+		copies := func(after func(b *testing.B, to string)) func(b *testing.B) {
+			return func(b *testing.B) {
+				for b.Loop() {
+					b.StopTimer()
+					to := b.TempDir()
+					b.StartTimer()
+					benchCommand(b, "cp", "-r", filepath.Join(source.dir, "keys"), to)
+					after(b, to)
+				}
+				report(b)
+			}
+		}
+		b.Run("cp", copies(func(*testing.B, string) {}))
+		b.Run("cpAndSync", copies(func(b *testing.B, to string) { benchCommand(b, "sync", "-f", to) }))
+	})
+	return asker
 }
 
 // benchNode is what a node has for catching up: a store on disk and both sides of the traffic.
 type benchNode struct {
-	id      string
+	id, dir string
 	store   *disk.Store
 	memory  *replication.Memory
 	replica *replication.Replica
@@ -138,17 +145,13 @@ type benchNode struct {
 	bytes   atomic.Int64 // that its server has received and sent, on all connections
 }
 
-// newBenchPair returns two nodes that have the same keys.
-func newBenchPair(b *testing.B, keys int) (source, asker *benchNode) {
+// newBenchSource returns a node that has so many keys.
+func newBenchSource(b *testing.B, keys, size int) *benchNode {
 	b.Helper()
-	dir, other := b.TempDir(), b.TempDir()
-	layRecords(b, dir, keys, *benchValue)
-	// Links are as good as copies, since a store never writes into a file that is there.
-	if err := linkAll(other, dir); err != nil {
-		b.Fatal(err)
-	}
+	dir := b.TempDir()
+	layRecords(b, dir, keys, size)
 	benchCommand(b, "sync", "-f", dir)
-	return newBenchNode(b, idB, dir), newBenchNode(b, idA, other)
+	return newBenchNode(b, idB, dir)
 }
 
 func newBenchNode(b *testing.B, id, dir string) *benchNode {
@@ -163,7 +166,7 @@ func newBenchNode(b *testing.B, id, dir string) *benchNode {
 	if err != nil {
 		b.Fatal(err)
 	}
-	n := &benchNode{id: id, store: store, memory: memory, replica: replication.NewReplica(store, memory, clock, 1, nil)}
+	n := &benchNode{id: id, dir: dir, store: store, memory: memory, replica: replication.NewReplica(store, memory, clock, 1, nil)}
 	offers, err := replication.NewOffers(replication.OffersConfig{Store: store, Members: benchMembers(id)})
 	if err != nil {
 		b.Fatal(err)
@@ -332,20 +335,6 @@ func layRecord(dir string, r replication.Record) error {
 	data := fmt.Appendf(nil, "snakes1 %08x %s\n%s", crc32.Checksum(fields, castagnoli), fields, r.Value)
 	hash := sha256.Sum256([]byte(r.Key))
 	return os.WriteFile(filepath.Join(dir, "keys", fmt.Sprintf("%x", hash[:1]), r.Key), data, 0o600)
-}
-
-// linkAll makes to the same tree of files as from, with links for the files.
-func linkAll(to, from string) error {
-	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		target := filepath.Join(to, path[len(from):])
-		if entry.IsDir() {
-			return os.MkdirAll(target, 0o700)
-		}
-		return os.Link(path, target)
-	})
 }
 
 // benchCommand runs a command that this machine may lack.
