@@ -111,6 +111,6 @@
 //   - Writes that failed because of that have an unknown outcome: after a restart they may be
 //     there. Until then nothing tells them.
 //
-// [Store] has one goroutine, which files records and makes checkpoints: Open starts it, Close and
-// SetAside end it.
+// [Store] has two goroutines, one that files records and makes checkpoints, and one that reads
+// all files again and again, slowly: Open starts them, Close and SetAside end them.
 package disk

@@ -177,6 +177,13 @@ func (x *index) sum() (live int, digest uint64) {
 	return x.live, x.digest
 }
 
+// len returns how many entries there are, tombstones and damaged ones included.
+func (x *index) len() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.byKey.Len()
+}
+
 // parts returns a copy of the buckets.
 func (x *index) parts() []uint64 {
 	x.mu.RLock()

@@ -131,6 +131,7 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 	s.wake() // there may be records to file, and a segment to prepare
 	if !cfg.untended {
 		s.tending.Go(func() { s.tend(s.stop) })
+		s.tending.Go(func() { s.scrub(s.stop) })
 	}
 	return s, nil
 }

@@ -34,14 +34,14 @@ type Config struct {
 	segmentBytes int64      // with this, CheckpointBytes may be anything; 0: a sixteenth of it
 	backlogBytes int64      // 0: backlogBytes
 	cacheBytes   int64      // 0: cacheBytes
-	untended     bool       // without the goroutine: nothing is filed but by checkpoints and for want of room
+	untended     bool       // without goroutines: nothing is filed but by checkpoints and for want of room
 }
 
 // Store is a replication.Store in a directory. It is safe for concurrent use; [Store.Close]
 // ends it.
 //
-// It has one goroutine, which [Open] starts and Close ends. It files records (see backlog) and
-// makes checkpoints.
+// It has two goroutines, which [Open] starts and Close ends. One files records (see backlog) and
+// makes checkpoints; the other reads all files again and again, slowly (see scrub).
 type Store struct {
 	volume          *volume
 	logger          hclog.Logger
@@ -65,8 +65,8 @@ type Store struct {
 	filing  group           // runs file
 	dirs    map[string]bool // directories of keys that are there; for file only
 	awake   chan struct{}   // has an element when there is something to file
-	stop    chan struct{}   // closed to end the goroutine
-	tending sync.WaitGroup  // the goroutine
+	stop    chan struct{}   // closed to end the goroutines
+	tending sync.WaitGroup  // the goroutines
 
 	checkpoints   group // runs checkpoint, which alone uses the next three
 	generation    uint64
@@ -121,7 +121,12 @@ func (s *Store) Get(key string) (replication.Record, error) {
 		return replication.Record{}, err
 	}
 	defer s.leave()
-	r, err := s.read(key)
+	return s.get(key, s.readFile)
+}
+
+// get is Get for who has entered, with readFile, or its like.
+func (s *Store) get(key string, readFile fileReader) (replication.Record, error) {
+	r, err := s.read(key, readFile)
 	if !errors.Is(err, errMismatch) {
 		return r, err
 	}
@@ -129,7 +134,7 @@ func (s *Store) Get(key string) (replication.Record, error) {
 	// the key locked, nobody writes it, and its file only if it is in the backlog.
 	s.keys.lock(key)
 	defer s.keys.unlock(key)
-	r, err = s.read(key)
+	r, err = s.read(key, readFile)
 	if !errors.Is(err, errMismatch) {
 		return r, err
 	}
@@ -145,14 +150,17 @@ func (s *Store) Get(key string) (replication.Record, error) {
 // errMismatch is wrapped by errors about a file that does not hold what the index says.
 var errMismatch = errors.New("not the record of the index")
 
-func (s *Store) read(key string) (replication.Record, error) {
+// fileReader returns the record that a key's file should hold.
+type fileReader func(key string, want replication.Meta) (replication.Record, error)
+
+func (s *Store) read(key string, readFile fileReader) (replication.Record, error) {
 	want, err := s.Lookup(key)
 	if err != nil {
 		return replication.Record{}, err
 	}
 	u := s.backlog.get(key)
 	if u == nil || u.version != want.Version {
-		return s.readFile(key, want)
+		return readFile(key, want)
 	}
 	if u.content != nil {
 		return u.record(key, want), nil
@@ -167,12 +175,17 @@ func (s *Store) readFile(key string, want replication.Meta) (replication.Record,
 	if r, found := s.cache.get(key, want); found {
 		return r, nil
 	}
-	content, err := s.volume.fs.ReadFile(keyPath(key))
-	r, err := parseRead(content, err, key, want)
+	r, err := s.readUncached(key, want)
 	if err == nil {
 		s.cache.put(r)
 	}
 	return r, err
+}
+
+// readUncached is readFile without the cache.
+func (s *Store) readUncached(key string, want replication.Meta) (replication.Record, error) {
+	content, err := s.volume.fs.ReadFile(keyPath(key))
+	return parseRead(content, err, key, want)
 }
 
 // parseRead reads content that was read with an error or none, and that should hold a certain
