@@ -106,7 +106,6 @@ func (x *index) find(key string) (entry, bool) {
 
 // set makes e, which has a version, what is known of its key.
 func (x *index) set(e entry) {
-	e.bucket = uint16(replication.BucketOf(e.key))
 	var digest uint64
 	if e.counts() {
 		digest = e.digest()
@@ -115,10 +114,11 @@ func (x *index) set(e entry) {
 	defer x.mu.Unlock()
 	old, replaced := x.byKey.ReplaceOrInsert(&e)
 	if replaced {
-		e.key = old.key
+		e.key, e.bucket = old.key, old.bucket
 		x.takeOut(old)
 	} else {
 		e.key = strings.Clone(e.key) // it may be a part of something larger that was read
+		e.bucket = uint16(replication.BucketOf(e.key))
 	}
 	x.byDot.ReplaceOrInsert(&e)
 	if e.meta.Deleted {

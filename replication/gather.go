@@ -22,6 +22,9 @@ type question interface {
 
 // gather asks replicas until enough of them took part and nothing is left to do.
 func (r *request) gather(ctx context.Context, q question) error {
+	if r.askHere(q) && r.weigh() == met { // what it alone has cannot differ from anything
+		return nil
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // nobody waits for calls still under way
 	r.start()
@@ -51,17 +54,28 @@ func (r *request) gather(ctx context.Context, q question) error {
 	}
 }
 
+// askHere asks this node, if its answer alone is enough, and reports whether it did. That takes no
+// goroutine, no timer and no context.
+func (r *request) askHere(q question) bool {
+	own := r.part(r.self)
+	if !r.canAsk(r.quorum(), own) {
+		return false
+	}
+	own.verdict = open
+	if r.weigh() < hopeful {
+		own.verdict = unasked
+		return false
+	}
+	q.settle(q.here(own.id))
+	return true
+}
+
 // askAnother asks one more replica and reports whether there was one. This node comes first, as
 // that costs nothing, then the others, each time from another one on.
 func (r *request) askAnother(ctx context.Context, q question) bool {
 	now := r.quorum()
 	if own := r.part(r.self); r.canAsk(now, own) {
-		own.verdict = open
-		if r.weigh() >= hopeful { // it alone is enough: no goroutine, no timer
-			q.settle(q.here(own.id))
-		} else {
-			r.ask(own, q.here)
-		}
+		r.ask(own, q.here)
 		return true
 	}
 	first := int(r.c.turn.Add(1))

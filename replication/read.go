@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/protocol7/snakes/replication/version"
@@ -189,6 +190,9 @@ func (r *read) give(ctx context.Context) func(id string) reply {
 // that was seen. It does so after a read that failed, too, or the level that failed for want of
 // them never could be met again.
 func (r *read) mend(ctx context.Context) {
+	if !slices.ContainsFunc(r.parts, func(p part) bool { return p.damaged }) {
+		return
+	}
 	var damaged, others []string
 	view := r.quorum().view
 	for i := range r.parts {
@@ -199,11 +203,9 @@ func (r *read) mend(ctx context.Context) {
 			others = append(others, p.id)
 		}
 	}
-	if len(damaged) > 0 {
-		c, key, self := r.c, r.key, r.self
-		ctx := context.WithoutCancel(ctx)
-		c.running.Go(func() { c.mend(ctx, self, key, damaged, others) })
-	}
+	c, key, self := r.c, r.key, r.self
+	ctx = context.WithoutCancel(ctx)
+	c.running.Go(func() { c.mend(ctx, self, key, damaged, others) })
 }
 
 // mend gives the newest record of key that one of the others has to the nodes where it is

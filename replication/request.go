@@ -22,7 +22,7 @@ type request struct {
 	// parts are the replicas that may be asked, ascending by id: all members, learners
 	// included, as of the start. Who turns up later is not asked and does not count.
 	parts []part
-	// replies has room for one reply of each part.
+	// replies has room for one reply of each part. It is made for the first call.
 	// Invariant: a part has at most one call under way, so that no sender ever waits.
 	replies chan reply
 
@@ -60,8 +60,7 @@ func (c *Coordinator) newRequest(op string, level Level) *request {
 	view := c.cfg.Members.View()
 	r := &request{
 		c: c, op: op, read: op == opGet || op == opList, level: level, self: view.Self,
-		parts:   make([]part, len(view.Members)),
-		replies: make(chan reply, len(view.Members)),
+		parts: make([]part, len(view.Members)),
 	}
 	for i, m := range view.Members {
 		r.parts[i].id = m.ID
@@ -129,6 +128,9 @@ func (r *request) stop() {
 // ask marks the part as asked and runs call in a goroutine of its own.
 func (r *request) ask(p *part, call func(id string) reply) {
 	p.verdict, p.asked, p.err = open, time.Now(), nil
+	if r.replies == nil {
+		r.replies = make(chan reply, len(r.parts))
+	}
 	id, replies := p.id, r.replies // the goroutine must not hold the request beyond its end
 	r.c.running.Go(func() { replies <- call(id) })
 }
