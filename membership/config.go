@@ -34,6 +34,10 @@ type Config struct {
 	// anew at each try. None: a node that was in no cluster yet founds one.
 	Seeds []string
 
+	// Keys encrypt gossip and tell members from strangers: 32 bytes each, for AES-256-GCM. The first is used, all are
+	// accepted, see SetKeys. None: gossip is open, to read and to take part in.
+	Keys [][]byte
+
 	// Transport carries gossip. Membership shuts down its gossip, but not the rest of it.
 	Transport *transport.Transport
 	// Storage keeps what must survive a restart.
@@ -60,6 +64,9 @@ type Config struct {
 	// once and name each other found two clusters.
 	SettleFor time.Duration
 }
+
+// keyBytes is the length of a key of AES-256.
+const keyBytes = 32
 
 // Storage keeps named values durably. A value is durable when SaveState returns nil.
 type Storage interface {
@@ -103,6 +110,11 @@ func (c Config) Validate() error {
 	for _, seed := range c.Seeds {
 		if err := validAddress(seed); err != nil {
 			wrong("seed: %w", err)
+		}
+	}
+	for i, key := range c.Keys {
+		if len(key) != keyBytes {
+			wrong("key %d has %d bytes, not %d", i+1, len(key), keyBytes)
 		}
 	}
 	if len(c.Version) > 32 {

@@ -34,6 +34,8 @@
 //     call returns.
 //   - memberlist's callbacks take notes and return: it calls them with its own lock held. No
 //     method of memberlist is called with ours held.
+//   - With keys nothing of gossip is sent or taken in the clear. What is not encrypted with a key of
+//     this node is as if it had not come.
 //   - What a node says of itself carries the time at which it said so, and the later counts,
 //     whether it came by gossip, in a message or from disk.
 //

@@ -42,6 +42,8 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	c.Name = m.cfg.ID
 	c.Label = m.cfg.Cluster
 	c.Transport = m.cfg.Transport
+	c.Keyring = m.keyring
+	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true // nothing in the clear, if there are keys
 	c.AdvertiseAddr = ip.String()
 	c.AdvertisePort, _ = strconv.Atoi(port) // Validate has checked it
 	c.BindAddr, c.BindPort = c.AdvertiseAddr, c.AdvertisePort

@@ -22,7 +22,9 @@ type Membership struct {
 
 	snapshot atomic.Pointer[Snapshot]
 	list     *memberlist.Memberlist // set by Start
+	keyring  *memberlist.Keyring    // nil: gossip is not encrypted
 	updating sync.Mutex             // held during list.UpdateNode
+	keying   sync.Mutex             // held while keyring changes
 
 	mu     sync.Mutex // guards all below; never held while calling memberlist, which calls us with its lock held
 	self   info
@@ -87,6 +89,10 @@ func New(cfg Config) (*Membership, error) {
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), fatal: make(chan error, 1),
 	}
 	m.stopOnce = sync.OnceFunc(m.shutDown)
+	var err error
+	if m.keyring, err = newKeyring(cfg.Keys); err != nil {
+		return nil, err
+	}
 	saved, err := cfg.Storage.LoadState(rosterState)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

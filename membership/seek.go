@@ -57,6 +57,9 @@ func (m *Membership) seek(ctx context.Context) {
 // remind says why this node is in no cluster yet.
 func (m *Membership) remind(why error) {
 	message := "no seed answers as a node of this cluster yet; trying for ever"
+	if m.keyring != nil {
+		message = "no seed answers as a node of this cluster with a secret that this node accepts yet; trying for ever"
+	}
 	if m.exiled() {
 		message = "this node was removed from its cluster, founds none, and no seed took it in yet; " +
 			"trying for ever, but it may have to be started with --join and the address of a member"
