@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http"
 
 	"github.com/gorilla/mux"
@@ -91,7 +92,7 @@ type roster interface {
 	Consent(ctx context.Context, hello membership.Hello, message []byte) ([]byte, error)
 }
 
-// apiConfig is what the HTTP side of one node is made of. All fields but Log are needed.
+// apiConfig is what the HTTP side of one node is made of. All fields but the last three are needed.
 type apiConfig struct {
 	// Self is the node id, Name the name for people.
 	Self, Name string
@@ -112,6 +113,12 @@ type apiConfig struct {
 	Offers  offers
 	Roster  roster
 	Clock   *version.Clock
+
+	// PeerOf returns the id of the node that a connection has proven to come from, or an error if
+	// it has not. Nil: there is no secret, and no proof is asked for.
+	PeerOf func(*tls.ConnectionState) (id string, err error)
+	// Exposed: anybody on the network can take part.
+	Exposed bool
 
 	// Log gets a line per request at debug and one per failure at warn or error; nil: none.
 	Log hclog.Logger

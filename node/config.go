@@ -32,8 +32,8 @@ const (
 	DefaultCheckpointBytes = disk.DefaultCheckpointBytes
 )
 
-// defaultBind is the address that a node listens on if nobody says otherwise.
-const defaultBind = "127.0.0.1"
+// loopback is the address that a node listens on if nobody says otherwise and there is no secret.
+const loopback = "127.0.0.1"
 
 // resolveTime is how long the system may take to resolve the advertised host.
 const resolveTime = 5 * time.Second
@@ -43,7 +43,8 @@ type Config struct {
 	// Port is the TCP and UDP port, 0 to 65535; 0 picks a free one.
 	Port int
 	// Bind is the address to listen on, an IP address, in brackets or not, or "localhost"; empty
-	// means 127.0.0.1. Anything but a loopback address needs Insecure.
+	// means 127.0.0.1, or all addresses with SecretFile. Anything but a loopback address needs
+	// SecretFile or Insecure.
 	Bind string
 	// Advertise is HOST or HOST:PORT, the address that others use; empty means the bound one,
 	// or for a node that listens on all addresses the one on the route to the first seed.
@@ -57,6 +58,13 @@ type Config struct {
 	Name string
 	// Cluster is the cluster's name, 1 to 63 of [a-z0-9-]; empty means DefaultCluster.
 	Cluster string
+	// SecretFile is the path of a file with the secret that all nodes of the cluster share, or
+	// several while it is replaced, see package secret. Empty means none: traffic between nodes is
+	// open then, to read and to take part in.
+	SecretFile string
+	// Reload has the node read SecretFile again whenever there is something to receive. What
+	// cannot be read changes nothing and is logged. Nil means never. Keep room for one in it.
+	Reload <-chan os.Signal
 	// Insecure lets the node listen to the network without any protection.
 	Insecure bool
 	// MaxValue is the size of the largest value in bytes that clients may put; 0 means
@@ -87,6 +95,12 @@ type Config struct {
 	// is.
 	Output io.Writer
 }
+
+// protected reports whether traffic between nodes is.
+func (c Config) protected() bool { return c.SecretFile != "" }
+
+// exposed reports whether anybody on the network can take part.
+func (c Config) exposed() bool { return !isLoopback(c.Bind) && !c.protected() }
 
 // UsageError says what is wrong with a Config, in words for whoever gave it.
 type UsageError struct {
@@ -172,8 +186,8 @@ func (c Config) addressProblems() (problems []string) {
 			return []string{problem}
 		}
 	}
-	if !isLoopback(c.Bind) && !c.Insecure {
-		wrong("%s", c.exposed())
+	if c.exposed() && !c.Insecure {
+		wrong("%s", c.waysOut())
 	}
 	return problems
 }
@@ -185,16 +199,16 @@ func (c Config) seedProblem(seed string) string {
 	ip, ipErr := netip.ParseAddr(seedHost)
 	bothFamilies := bind.Is6() && bind.IsUnspecified()
 	if bindErr == nil && ipErr == nil && bind.Unmap().Is4() != ip.Unmap().Is4() && !bothFamilies {
-		family, other := "IPv4", defaultBind
+		family, other := "IPv4", loopback
 		if ip.Unmap().Is6() {
 			family, other = "IPv6", "::1"
 		}
 		switch {
 		case ip.Unmap().IsLoopback():
 		case family == "IPv4":
-			other = "0.0.0.0 --insecure"
+			other = "0.0.0.0" + c.protection()
 		default:
-			other = ":: --insecure"
+			other = "::" + c.protection()
 		}
 		return fmt.Sprintf("the seed %s is %s, which a node that listens on %s does not speak; use --bind %s", seed, family, c.Bind, other)
 	}
@@ -204,16 +218,46 @@ func (c Config) seedProblem(seed string) string {
 	return ""
 }
 
-// exposed is what to run instead of listening to the network without protection.
-func (c Config) exposed() string {
+// protection returns the flag that lets this node listen to the network, as it may be written after --bind.
+func (c Config) protection() string {
+	switch {
+	case c.protected():
+		return " --secret-file " + c.SecretFile
+	case c.Insecure:
+		return " --insecure"
+	}
+	return " --secret-file FILE"
+}
+
+// waysOut is what to run instead of listening to the network without protection.
+func (c Config) waysOut() string {
 	return fmt.Sprintf(`listening on %s without protection would let anybody who reaches it read and write everything
   for this machine only:            snakes -p %d
-  for a network that you trust:     snakes -p %d --bind %s --insecure`, c.Bind, c.Port, c.Port, c.Bind)
+  with a secret for all nodes:      snakes secret secret.txt
+                                    snakes -p %d --bind %s --secret-file secret.txt
+  for a network that you trust:     snakes -p %d --bind %s --insecure`, c.Bind, c.Port, c.Port, c.Bind, c.Port, c.Bind)
+}
+
+// defaultBind returns what Bind means if it is empty.
+func (c Config) defaultBind() string {
+	if c.protected() {
+		return "::"
+	}
+	return loopback
+}
+
+// listenAt returns Bind and Port as the transport takes them.
+func (c Config) listenAt() string {
+	host := c.Bind
+	if host == "::" {
+		host = "" // all addresses, also where there is no IPv6
+	}
+	return net.JoinHostPort(host, strconv.Itoa(c.Port))
 }
 
 func (c Config) withDefaults() Config {
 	if c.Bind == "" {
-		c.Bind = defaultBind
+		c.Bind = c.defaultBind()
 	}
 	if ip, err := netip.ParseAddr(withoutBrackets(c.Bind)); err == nil {
 		c.Bind = ip.String()

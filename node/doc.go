@@ -9,7 +9,8 @@
 // Run starts these and waits for them: the HTTP server on the request side of the transport,
 // which has one per connection and ends by Shutdown; and, ending with a context, replication's
 // Monitor, with one per member, its Syncer, Collector, Mender and Memory, the one that settles
-// relics, and the one that leaves the cluster, which wait for something to do. Membership and
+// relics, the one that leaves the cluster, and the one that reads the secret file again, which wait
+// for something to do. Membership and
 // transport have their own and end them in Stop and Close. Open starts the transport's alone.
 // The order at the end is in shutdown; the Memory is saved after all that tell it something.
 //
@@ -62,6 +63,14 @@
 //     before the caller sees the answer, be it an error or not. If it cannot be taken in, the
 //     call fails.
 //   - Timestamps in answers were shown to the clock when the caller sees them.
+//   - With a secret, a request under /-/peer/ that did not come over TLS from the node that it says
+//     it comes from gets 403 and nothing else, and none is sent to a node that has not proven to
+//     be the one that is meant. See package secret for what that proof is.
+//
+// With a secret the port takes TLS from nodes, told by ALPN, and plain HTTP from clients. When the
+// secret file was read again, requests go out on new connections, so that none lasts that was
+// proven by a secret which is about to go; and what comes on a connection that was proven by one
+// which is gone is refused.
 //
 // # When others misbehave
 //
@@ -74,7 +83,9 @@
 // A peer that is gone, hangs, answers nonsense, is another node than the address promised or
 // speaks another protocol: the call fails, with an error that says which of these; ctx bounds
 // the wait. A peer that closed a connection on which it was idle costs nothing: all requests
-// may be sent twice, so the transport sends them again.
+// may be sent twice, so the transport sends them again. One that cannot prove who it is: the log
+// says so once, with what may be the reason. Handshakes that fail at this end are logged at debug:
+// anybody can begin them.
 //
 // A handler that panics: 500 and a line in the log, or, in the middle of an answer, an aborted
 // connection.

@@ -60,6 +60,9 @@ func (a *api) ready(w *response, r *http.Request) error {
 		status = http.StatusServiceUnavailable
 		fmt.Fprintf(&text, "[-] %s: %v\n", check.name, check.err)
 	}
+	if a.Exposed {
+		text.WriteString("[!] INSECURE: anybody who reaches this node can read and write everything\n")
+	}
 	if status != http.StatusOK {
 		w.quiet = true
 		w.Header().Set("Retry-After", "1")

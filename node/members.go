@@ -22,10 +22,12 @@ type membersAnswer struct {
 	Alive      int            `json:"alive"`
 	Quorum     int            `json:"quorum"`
 	Writable   bool           `json:"writable"`
+	Protected  bool           `json:"protected"`
 	Tombstones int            `json:"tombstones"`
 	Members    []memberAnswer `json:"members"`
 
-	learners int // of Members, those that do not count for Known
+	learners int  // of Members, those that do not count for Known
+	exposed  bool // anybody on the network can take part
 }
 
 type memberAnswer struct {
@@ -74,6 +76,7 @@ func (a *api) describeMembers() membersAnswer {
 	answer := membersAnswer{
 		Cluster: s.Cluster, Self: a.Name, Known: s.Known(), Quorum: s.Known()/2 + 1,
 		Writable: a.Coordinator.Writable() == nil, Tombstones: a.Store.TombstoneCount(), Members: []memberAnswer{},
+		Protected: a.PeerOf != nil, exposed: a.Exposed,
 	}
 	blocked := a.Collector.Stats().Blocked
 	for _, m := range s.Members {
@@ -145,6 +148,12 @@ func (m membersAnswer) table() []byte {
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "cluster %s: %d known, %d alive, quorum %d, %s", m.Cluster, m.Known, m.Alive, m.Quorum, writable)
+	switch {
+	case m.Protected:
+		b.WriteString(", protected")
+	case m.exposed:
+		b.WriteString(", INSECURE")
+	}
 	if m.Tombstones > 0 {
 		b.WriteString(", " + count(m.Tombstones, "tombstone", "tombstones"))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/membership/transport"
+	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
 )
@@ -42,6 +43,10 @@ type Node struct {
 	collector   *replication.Collector
 	mender      *replication.Mender
 	server      *http.Server
+
+	// identity is nil if there is no secret; secrets are what it uses.
+	identity *secret.Identity
+	secrets  *atomic.Pointer[secret.Set]
 
 	// goneBack gets the reason if this node's data turns out to be an old copy.
 	goneBack chan error
@@ -76,10 +81,12 @@ func Open(cfg Config) (*Node, error) {
 // newNode returns what open fills. cfg is valid.
 func newNode(cfg Config) *Node {
 	cfg = cfg.withDefaults()
-	return &Node{
+	n := &Node{
 		cfg: cfg, logger: cfg.Logger, origin: newOrigin(), port: cfg.Port,
-		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1),
+		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), secrets: new(atomic.Pointer[secret.Set]),
 	}
+	n.secrets.Store(new(secret.Set))
+	return n
 }
 
 // newOrigin draws the number that tells this process from all others. It is not 0.
@@ -96,17 +103,22 @@ func (n *Node) storage() disk.Config {
 }
 
 func (n *Node) open() (err error) {
+	if err := n.readSecrets(); err != nil {
+		return err
+	}
 	if n.store, err = disk.Open(n.storage()); err != nil {
 		return err
 	}
 	n.id = n.store.NodeID()
+	if err := n.identify(); err != nil {
+		return err
+	}
 	floor, err := n.store.Begin(n.origin)
 	if err != nil {
 		return fmt.Errorf("begin to write: %w", err)
 	}
 	clock := version.NewClock(nil, floor)
-	bind := net.JoinHostPort(n.cfg.Bind, strconv.Itoa(n.cfg.Port))
-	if n.transport, err = transport.Listen(transport.Config{Bind: bind, Logger: n.logger}); err != nil {
+	if n.transport, err = transport.Listen(transport.Config{Bind: n.cfg.listenAt(), Logger: n.logger}); err != nil {
 		return err
 	}
 	bound := n.transport.Addr()
@@ -115,7 +127,10 @@ func (n *Node) open() (err error) {
 	if n.address, err = n.cfg.advertised(context.Background(), bound, n.transport.FinalAdvertiseAddr); err != nil {
 		return fmt.Errorf("advertise: %w", err)
 	}
-	n.peers = newPeers(peersConfig{Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock})
+	n.peers = newPeers(peersConfig{
+		Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock,
+		Identity: n.identity, Logger: n.logger.Named("peers"),
+	})
 	if err := n.join(); err != nil {
 		return err
 	}
@@ -128,9 +143,13 @@ func (n *Node) join() (err error) {
 	if err != nil {
 		return err
 	}
+	keys, err := n.secrets.Load().GossipKeys(n.cfg.Cluster)
+	if err != nil {
+		return err
+	}
 	n.membership, err = membership.New(membership.Config{
 		ID: n.id, Origin: n.origin, Name: n.name, Cluster: n.cfg.Cluster, Address: n.address,
-		Version: n.cfg.Version, Seeds: seeds,
+		Version: n.cfg.Version, Seeds: seeds, Keys: keys,
 		Transport: n.transport, Storage: n.store, Link: n.peers, Logger: n.logger,
 	})
 	if errors.Is(err, membership.ErrRemoved) {
@@ -192,12 +211,16 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		return err
 	}
 	log := n.logger.Named("http")
-	n.server = newServer(newAPI(apiConfig{
+	config := apiConfig{
 		Self: n.id, Name: n.name, MaxValue: n.cfg.MaxValue,
 		Coordinator: n.coordinator, Cluster: n.membership, Monitor: n.monitor, Store: n.store,
 		Syncer: n.syncer, Collector: n.collector, Operations: n,
-		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Log: log,
-	}), log)
+		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Exposed: n.cfg.exposed(), Log: log,
+	}
+	if n.identity != nil {
+		config.PeerOf = n.identity.Peer
+	}
+	n.server = newServer(newAPI(config), log)
 	return nil
 }
 
@@ -227,7 +250,10 @@ func (n *Node) Run(ctx context.Context) error {
 		running.Go(func() { n.mender.Run(background) })
 		running.Go(func() { n.settleRelics(background) })
 		running.Go(func() { n.depart(background) })
-		running.Go(func() { served <- n.server.Serve(n.transport.Requests()) })
+		if n.identity != nil && n.cfg.Reload != nil {
+			running.Go(func() { n.followSecrets(background) })
+		}
+		running.Go(func() { served <- n.server.Serve(n.requests()) })
 		err = n.serve(ctx, served)
 	}
 	n.end(err)
@@ -284,10 +310,13 @@ func (n *Node) banner() {
 	_, port, _ := net.SplitHostPort(n.address)
 	next, _ := strconv.Atoi(port)
 	options := ""
-	if n.cfg.Bind != defaultBind {
+	if n.cfg.Bind != n.cfg.defaultBind() {
 		options = " --bind " + n.cfg.Bind
 	}
-	if n.cfg.Insecure && !isLoopback(n.cfg.Bind) {
+	if n.cfg.protected() {
+		options += " --secret-file " + n.cfg.SecretFile
+	}
+	if n.cfg.exposed() {
 		options += " --insecure"
 		fmt.Fprintf(n.cfg.Output, "WARNING: --insecure: anybody who reaches %s can read and write everything.\n", n.address)
 	}

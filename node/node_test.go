@@ -36,6 +36,12 @@ func run(t *testing.T, cfg Config) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return started(t, n)
+}
+
+// started runs n until the test ends.
+func started(t *testing.T, n *Node) *running {
+	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	r := &running{Node: n, end: end, done: make(chan error, 1)}
 	go func() { r.done <- n.Run(ctx) }()
@@ -176,6 +182,10 @@ func TestOpenSaysWhatIsWrongAndWhatToRun(t *testing.T) {
 		want string
 	}{
 		"exposed":           {Config{Bind: "0.0.0.0", Port: 9000}, "snakes -p 9000 --bind 0.0.0.0 --insecure"},
+		"exposed, secretly": {Config{Bind: "0.0.0.0", Port: 9000}, "snakes secret secret.txt\n                                    snakes -p 9000 --bind 0.0.0.0 --secret-file secret.txt\n"},
+		"no secret file":    {Config{Bind: "0.0.0.0", SecretFile: "none"}, "secret file: open none: "},
+		"v4 seed, secretly": {Config{Bind: "::1", SecretFile: "s", Join: []string{"192.0.2.1"}}, "use --bind 0.0.0.0 --secret-file s"},
+		"v4 seed, neither":  {Config{Bind: "::1", Join: []string{"192.0.2.1"}}, "use --bind 0.0.0.0 --secret-file FILE"},
 		"bad port":          {Config{Port: 70000}, "port 70000"},
 		"bad name":          {Config{Name: "A b"}, `"A b"`},
 		"bad cluster":       {Config{Cluster: "a_b"}, `"a_b"`},

@@ -59,6 +59,9 @@ func (a *api) anyNode(op peerOp) handler {
 
 func (a *api) peer(op peerOp, admit func(context.Context, membership.Hello) error, news func(http.Header) []byte) handler {
 	return func(w *response, r *http.Request) error {
+		if err := a.provenPeer(w, r); err != nil {
+			return err
+		}
 		if r.Header.Get(headerProtocol) == "" {
 			return refuse(errBadHeader, "This path is for requests between nodes, which have a header %s.", headerProtocol)
 		}
@@ -83,6 +86,20 @@ func (a *api) peer(op peerOp, admit func(context.Context, membership.Hello) erro
 		}
 		return w.send(http.StatusOK, peerType, appendText(answer, news(r.Header)))
 	}
+}
+
+// provenPeer returns nil if r comes from the node that it says it comes from, or if there is no secret to prove that
+// with. Nothing in r counts, only the connection that it came on: whoever passes it on, such as a proxy, has another one.
+func (a *api) provenPeer(w *response, r *http.Request) error {
+	if a.PeerOf == nil {
+		return nil
+	}
+	id, err := a.PeerOf(r.TLS)
+	if err == nil && id == r.Header.Get(headerFrom) {
+		return nil
+	}
+	w.Header().Set("Connection", "close") // a node whose secret was removed learns why on its next one
+	return refuse(errForbidden, "Paths under %s are for the nodes of this cluster, which prove that they have its secret.", peerPath)
 }
 
 // failPeer answers another node with an error.

@@ -7,22 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/url"
 	"time"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
 )
 
 const (
-	// dialTime limits the wait for a connection. A peer on the same network answers in
-	// milliseconds; one that is gone should not hold up a request for longer than silence
-	// does.
-	dialTime = time.Second
 	// callTime limits a call whose context has no deadline.
 	callTime = 30 * time.Second
 	// maxAnswer is the size in bytes of the largest answer that brings no value: a seen set
@@ -34,7 +31,7 @@ const (
 
 var errNoAddress = errors.New("address is not known")
 
-// peersConfig is what peers works with. All fields are needed.
+// peersConfig is what peers works with. All fields but the last two are needed.
 type peersConfig struct {
 	// Hello says who this node is, as of now.
 	Hello func() membership.Hello
@@ -44,6 +41,11 @@ type peersConfig struct {
 	Roster rosterNews
 	// Clock is shown the timestamps of answers.
 	Clock *version.Clock
+	// Identity proves who this node is, and that others are who they should be. Nil: there is no
+	// secret, and connections are open.
+	Identity *secret.Identity
+	// Logger: nil means none.
+	Logger hclog.Logger
 }
 
 // rosterNews is what this node tells of the roster, and learns of it from answers.
@@ -63,30 +65,18 @@ type rosterNews interface {
 // errors.Is. Safe for concurrent use.
 type peers struct {
 	peersConfig
-	transport *http.Transport
+	*connections
 }
 
 var _ replication.Peers = (*peers)(nil)
 
 // newPeers returns a peers that has no connection yet; Close ends those that it will have.
 func newPeers(config peersConfig) *peers {
-	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 15 * time.Second}
-	return &peers{peersConfig: config, transport: &http.Transport{
-		// Proxy stays nil: what the environment says is meant for the world outside.
-		DialContext:         dialer.DialContext,
-		MaxIdleConnsPerHost: 256, // as many as there are requests at once under load
-		// Shorter than the server's, so that it is this side that ends an idle connection and
-		// no request meets one that is just being closed.
-		IdleConnTimeout:        idleTime / 2,
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: maxHeader,
-		ReadBufferSize:         16 << 10,
-		WriteBufferSize:        16 << 10,
-	}}
+	return &peers{peersConfig: config, connections: newConnections(config.Identity, config.Logger)}
 }
 
 // Close ends connections that carry no call. Calls under way end by their contexts.
-func (p *peers) Close() { p.transport.CloseIdleConnections() }
+func (p *peers) Close() { p.CloseIdleConnections() }
 
 // Write implements replication.Peers.
 func (p *peers) Write(ctx context.Context, id string, records []replication.Record) ([]replication.Outcome, error) {
@@ -241,7 +231,8 @@ func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte,
 func (p *peers) post(ctx context.Context, op, id, address string, body []byte, limit int64) ([]byte, int, error) {
 	request := (&http.Request{
 		Method: http.MethodPost,
-		URL:    &url.URL{Scheme: "http", Host: address, Path: peerPath + op},
+		URL:    p.url(id, address, peerPath+op),
+		Host:   address,
 		Header: http.Header{
 			"Content-Type": {peerType},
 			// Present but empty is not sent; it says that this request may be sent again. A
@@ -259,7 +250,7 @@ func (p *peers) post(ctx context.Context, op, id, address string, body []byte, l
 	setHello(request.Header, p.Hello())
 
 	// The transport itself follows no redirect.
-	response, err := p.transport.RoundTrip(request)
+	response, err := p.RoundTrip(request)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -21,6 +21,7 @@ var (
 	errBadHeader      = errors.New("bad header")
 	errBadMessage     = errors.New("bad message")
 	errNoResource     = errors.New("no such resource")
+	errForbidden      = errors.New("forbidden")
 	errMethod         = errors.New("method not allowed")
 	errTimeout        = errors.New("timeout")
 	errLengthRequired = errors.New("length required")
@@ -101,6 +102,7 @@ var kinds = []kind{
 	row(errBadMessage, "bad-message", 400, "bad-message", "Bad message between nodes", ""),
 	row(errProtocol, "protocol", 400, "bad-header", "Other protocol between nodes", ""),
 	row(errNoResource, "no-resource", 404, "not-found", "Not found", ""),
+	row(errForbidden, "forbidden", 403, "forbidden", "Forbidden", ""),
 	row(errMethod, "method", 405, "method-not-allowed", "Method not allowed", ""),
 	row(errTimeout, "timeout", 408, "timeout", "Timeout", ""),
 	row(errLengthRequired, "length-required", 411, "length-required", "Length required", ""),

@@ -64,6 +64,11 @@ func (a *api) notFound(w *response, r *http.Request) error {
 		r.URL.Path = "/"
 		a.router.ServeHTTP(w, r)
 		return nil
+	case strings.HasPrefix(path, peerPath):
+		if err := a.provenPeer(w, r); err != nil {
+			return err
+		}
+		return refuse(errNoResource, "There is nothing at this path.")
 	case strings.HasPrefix(path, "/-/"):
 		return refuse(errNoResource, "There is nothing at this path. GET /-/ lists what there is.")
 	}
@@ -75,6 +80,11 @@ func (a *api) methodNotAllowed(w *response, r *http.Request) error {
 	if rawPath(r) == "/" && (r.Method == http.MethodPut || r.Method == http.MethodDelete) {
 		_, err := rawKey(r, "/") // a key was meant, and forgotten
 		return err
+	}
+	if strings.HasPrefix(rawPath(r), peerPath) {
+		if err := a.provenPeer(w, r); err != nil {
+			return err
+		}
 	}
 	allow := a.allowed(r)
 	w.Header().Set("Allow", allow)

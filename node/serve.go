@@ -3,9 +3,11 @@ package node
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
 )
 
@@ -32,9 +34,14 @@ func Serve(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
+	var secrets *atomic.Pointer[secret.Set] // as they were read last
 	for {
 		n := newNode(cfg)
 		n.serves = true
+		if secrets != nil {
+			n.secrets = secrets
+		}
+		secrets = n.secrets
 		err := n.open()
 		if err == nil {
 			n.banner()

@@ -51,7 +51,7 @@ func threeMembers() (apiConfig, *fakeCoordinator) {
 func TestMembersAreListedInJSON(t *testing.T) {
 	config, coordinator := threeMembers()
 	n := start(t, config)
-	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"tombstones":7,"members":[` +
+	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"protected":false,"tombstones":7,"members":[` +
 		`{"id":"0000000000000000000000000000000a","name":"node-a","address":"127.0.0.1:9000","state":"alive","version":"1.0.0",` +
 		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":1,"behind":0,"synced":true,"blocks":0},` +
 		`{"id":"0000000000000000000000000000000b","name":"node-b","address":"127.0.0.1:9001","state":"suspect","version":"1.0.0",` +

@@ -11,6 +11,7 @@
 //	snakes leave                                        have a node leave the cluster for good, and wait until it has
 //	snakes forget NAME-OR-ID [--force]                  take a member that is gone out of the cluster for good
 //	snakes repair --accept-loss                         have a node go on without what nobody alive has
+//	snakes secret [FILE]                                draw a secret for --secret-file
 //	snakes bench                                        how fast a cluster stores and returns values
 //	snakes version | --version                          the release and what it was built from
 //
@@ -23,6 +24,9 @@
 // empty variable counts as none, but an empty flag is refused: an unset variable of a shell must not pass for the
 // default. There is no configuration file. Kubernetes sets SNAKES_PORT to tcp://... for a service
 // called snakes; that is ignored with one line in the log, and any other value that makes no sense ends the command.
+//
+// A secret is given as the path of a file, never as text: arguments and environments of processes are shown to others.
+// SIGHUP has a node that has such a file read it again; one that has none ends, as when its terminal is closed.
 //
 // # Client commands
 //

@@ -40,7 +40,7 @@ func (p program) run(ctx context.Context) int {
 	root.AddCommand(
 		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.members(), remote.inspect(), remote.bench(),
 		remote.leave(), remote.forget(), remote.repair(),
-		newDemo(p).command(), version,
+		newDemo(p).command(), newSecret(p), version,
 	)
 	versionFlag(root, version)
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return noEmptyFlags(cmd) }

@@ -48,7 +48,9 @@ const patience = 30 * time.Second
 // start NAME PATTERN [VARIABLE=VALUE]... ARG...: runs snakes in the background until what it prints matches PATTERN;
 // named groups become variables of the script.
 //
-// signal NAME SIGNAL CODE: sends TERM or INT, and awaits the exit code. What it printed is stderr then.
+// signal NAME SIGNAL CODE: sends TERM, INT or HUP, and awaits the exit code. What it printed is stderr then.
+//
+// reload NAME PATTERN: sends HUP, and awaits more output that matches PATTERN.
 //
 // rmdir DIRECTORY: removes an empty directory.
 func TestScripts(t *testing.T) {
@@ -66,7 +68,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "signal": sendSignal,
+			"exits": exits, "start": start, "signal": sendSignal, "reload": reload,
 			"rmdir": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(os.Remove(ts.MkAbs(args[0]))) },
 		},
 	})
@@ -192,7 +194,7 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	if p == nil {
 		ts.Fatalf("there is no %s", args[0])
 	}
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt}
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "HUP": syscall.SIGHUP}
 	ts.Check(p.cmd.Process.Signal(signals[args[1]]))
 	select {
 	case <-p.done:
@@ -202,6 +204,20 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stderr(), p)
 	if got, want := p.cmd.ProcessState.ExitCode(), number(ts, args[2]); got != want {
 		ts.Fatalf("got exit code %d, want %d: %s", got, want, p)
+	}
+}
+
+func reload(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: reload NAME PATTERN")
+	}
+	p := ts.Value(backgroundKey).(background)[args[0]]
+	before, pattern := len(p.String()), regexp.MustCompile(args[1])
+	ts.Check(p.cmd.Process.Signal(syscall.SIGHUP))
+	for deadline := time.Now().Add(patience); !pattern.MatchString(p.String()[before:]); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s has not printed %q: %s", args[0], pattern, p)
+		}
 	}
 }
 

@@ -3,7 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -53,10 +56,11 @@ takes every request, and one seed address is enough to join the others.`,
 	f.IntVarP(&s.cfg.Port, "port", "p", node.DefaultPort, "TCP and UDP `PORT`; 0 picks a free one and prints it")
 	f.StringVarP(&s.cfg.Data, "data", "d", node.DefaultData, "data `DIRECTORY`, of one process only")
 	f.StringArrayVar(&s.cfg.Join, "join", nil, "`ADDRESS` of a member to join: host, host:port, http://host:port or [v6]:port; repeatable or comma separated")
-	f.StringVar(&s.cfg.Bind, "bind", "", "`ADDRESS` to listen on (default 127.0.0.1; others need --insecure)")
+	f.StringVar(&s.cfg.Bind, "bind", "", "`ADDRESS` to listen on (default 127.0.0.1, all with --secret-file; without that others need --insecure)")
 	f.StringVar(&s.cfg.Advertise, "advertise", "", "`HOST[:PORT]` that others use (default: what it listens on, or the route to the seed)")
 	f.StringVar(&s.cfg.Name, "name", "", "`NAME` for people: a-z, 0-9, dot and dash (default HOST-PORT)")
 	f.StringVar(&s.cfg.Cluster, "cluster", node.DefaultCluster, "`NAME` of the cluster; clusters with other names never mix")
+	f.StringVar(&s.cfg.SecretFile, "secret-file", "", "`FILE` with the secret that all nodes share: it protects all that they say to each other")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "listen to the network without any protection")
 	f.Var(&s.maxValue, "max-value", "largest value that clients may put")
 	f.Var(&s.syncLimit, "sync-limit", "how much to fetch in a second of what was missed; 0 for no limit")
@@ -109,6 +113,12 @@ func (s *server) run(cmd *cobra.Command, _ []string) error {
 	cfg, used, err := s.config()
 	if err != nil {
 		return err
+	}
+	if cfg.SecretFile != "" { // without one the signal ends the process, as when its terminal is closed
+		hangups := make(chan os.Signal, 1)
+		signal.Notify(hangups, syscall.SIGHUP)
+		defer signal.Stop(hangups)
+		cfg.Reload = hangups
 	}
 	err = node.Serve(cmd.Context(), cfg)
 	if e, ok := errors.AsType[*node.UsageError](err); ok && len(used) > 0 {

@@ -21,6 +21,12 @@ func newConn(tcp *net.TCPConn, first byte) *conn {
 	return c
 }
 
+// OpensTLS reports whether a connection that Requests has accepted, and that nobody has read from yet, begins as TLS does.
+func OpensTLS(accepted net.Conn) bool {
+	c, ok := accepted.(*conn)
+	return ok && c.first == tlsByte
+}
+
 // Read returns the first byte alone: waiting for more could block although there is something to read.
 func (c *conn) Read(p []byte) (int, error) {
 	if len(p) > 0 && c.unread.CompareAndSwap(true, false) {

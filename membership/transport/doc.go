@@ -23,7 +23,7 @@
 //	0x16         Requests
 //	other        closed
 //
-// The byte is read, and given back to whoever claims the connection.
+// The byte is read, and given back to whoever claims the connection. [OpensTLS] tells the two kinds of requests apart.
 //
 // Hazard: a memberlist node without a label cannot use this transport. Its packets are refused by
 // WriteTo with [ErrUnlabelled], and its streams are closed by the peer.

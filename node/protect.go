@@ -1,0 +1,131 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/membership/transport"
+	"github.com/protocol7/snakes/node/secret"
+)
+
+// readSecrets reads the secret file, unless there is none, or it was read in an earlier life of this process. The error
+// is a *UsageError.
+func (n *Node) readSecrets() error {
+	if !n.cfg.protected() || !n.secrets.Load().IsZero() {
+		return nil
+	}
+	secrets, err := secret.Read(n.cfg.SecretFile)
+	if err != nil {
+		return &UsageError{Problems: []string{err.Error()}}
+	}
+	n.secrets.Store(&secrets)
+	return nil
+}
+
+// identify makes what this node proves to others that it is, if there is a secret.
+func (n *Node) identify() (err error) {
+	if n.cfg.protected() {
+		n.identity, err = secret.NewIdentity(*n.secrets.Load(), n.cfg.Cluster, n.id, nil)
+	}
+	return err
+}
+
+// followSecrets takes in the secret file whenever the node is told to, until ctx ends.
+func (n *Node) followSecrets(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.cfg.Reload:
+		}
+		secrets, err := secret.Read(n.cfg.SecretFile)
+		if err == nil {
+			err = n.useSecrets(secrets)
+		}
+		if err != nil {
+			n.logger.Error("secret file not taken in; the secrets stay what they were", "error", err)
+			continue
+		}
+		n.logger.Info("secret file taken in", "path", n.cfg.SecretFile, "secrets", secrets.Len())
+	}
+}
+
+// useSecrets has this node use and accept secrets instead of those before. Requests under way are not disturbed.
+func (n *Node) useSecrets(secrets secret.Set) error {
+	keys, err := secrets.GossipKeys(n.cfg.Cluster)
+	if err != nil {
+		return err
+	}
+	if err := n.identity.Use(secrets); err != nil {
+		return err
+	}
+	if err := n.membership.SetKeys(keys); err != nil {
+		return err
+	}
+	n.secrets.Store(&secrets)
+	n.peers.Renew()
+	return nil
+}
+
+// requests returns the listener for HTTP: what begins as TLS is taken for that, if there is a secret.
+func (n *Node) requests() net.Listener {
+	if n.identity == nil {
+		return n.transport.Requests()
+	}
+	return tlsListener{n.transport.Requests(), n.tlsConfig(), n.logger.Named("http")}
+}
+
+// tlsConfig returns what to accept TLS with. Clients have none so far.
+func (n *Node) tlsConfig() *tls.Config {
+	peers := n.identity.Server()
+	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, secret.Protocol) {
+			return peers, nil
+		}
+		return nil, errNoClientTLS
+	}}
+}
+
+// errNoClientTLS ends the handshake of a client that tries TLS.
+var errNoClientTLS = errors.New("this node speaks TLS with other nodes only")
+
+// tlsListener is a listener of which some connections are TLS.
+type tlsListener struct {
+	net.Listener
+	config *tls.Config
+	logger hclog.Logger
+}
+
+// Accept waits for no handshake.
+func (l tlsListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil || !transport.OpensTLS(conn) {
+		return conn, err
+	}
+	return &tlsConn{tls.Server(conn, l.config), l.logger}, nil
+}
+
+// tlsConn is a TLS connection of the server. It hides from net/http that it is one: of a *tls.Conn, net/http closes those
+// whose protocol it does not know.
+type tlsConn struct {
+	*tls.Conn
+	logger hclog.Logger
+}
+
+// ConnectionState shakes hands, for as long as headers may take, and returns what came of it. net/http calls it once,
+// before it reads, in the goroutine of the connection, and shows it to handlers as Request.TLS. What a failed handshake
+// was about, the next read tells.
+func (c *tlsConn) ConnectionState() tls.ConnectionState {
+	_ = c.SetDeadline(time.Now().Add(headerTime)) // it fails on a closed connection, as the rest does then
+	if err := c.Handshake(); err != nil {
+		c.logger.Debug("handshake failed", "remote", c.RemoteAddr(), "error", err)
+	}
+	_ = c.SetDeadline(time.Time{}) // as above
+	return c.Conn.ConnectionState()
+}
