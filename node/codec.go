@@ -21,7 +21,7 @@ import (
 //	         hash of the seen set (8), digest (8), keys pulled, keys offered, flags (1), the
 //	         seen set and what is recalled if they are there
 //	pulling  seen set, state of the asking node's roster
-//	pull     id (8), number of keys, seen set
+//	pull     id (8), number of keys, seen set, collected set
 //	buckets  4,096 digests (8)
 //	held     key, version (28 bytes), flags (1)
 //	span     prefix, key to begin after, limit
@@ -350,11 +350,16 @@ func appendPull(b []byte, p replication.Pull) []byte {
 	b = binary.BigEndian.AppendUint64(b, p.ID)
 	b = binary.AppendUvarint(b, p.Keys)
 	b, _ = p.Seen.AppendBinary(b) // the error is always nil
+	collected := p.Collected
+	if collected == nil {
+		collected = new(seen.Set)
+	}
+	b, _ = collected.AppendBinary(b)
 	return b
 }
 
 func (d *decoder) pull() replication.Pull {
-	return replication.Pull{ID: d.uint64(), Keys: d.uvarint(), Seen: d.seen()}
+	return replication.Pull{ID: d.uint64(), Keys: d.uvarint(), Seen: d.seen(), Collected: d.seen()}
 }
 
 // appendPage appends a page of a pull.

@@ -206,7 +206,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if err != nil {
 		return err
 	}
-	offers, err := replication.NewOffers(replication.OffersConfig{Store: n.store, Members: members})
+	offers, err := replication.NewOffers(replication.OffersConfig{Store: n.store, Members: members, Collected: n.memory.Collected})
 	if err != nil {
 		return err
 	}

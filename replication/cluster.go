@@ -150,6 +150,9 @@ type Pull struct {
 	// Seen is the offering node's seen set when the pull was opened. Once the last page is
 	// durable here and no page was incomplete, this node has seen all of it too.
 	Seen *seen.Set
+	// Collected is the offering node's Memory.Collected when the keys were listed: of these dots
+	// the asking node gets no tombstones, so that it cannot tell others of them either. nil: none.
+	Collected *seen.Set
 	// Keys is how many keys are offered.
 	Keys uint64
 }

@@ -232,6 +232,7 @@ func (n *node) start(t testing.TB) {
 	}
 	offers, err := replication.NewOffers(replication.OffersConfig{
 		Store: store, Members: n.members, PageBytes: n.with.pageBytes, PageRecords: n.with.pageRecords,
+		Collected: memory.Collected,
 	})
 	if err != nil {
 		t.Fatal(err)

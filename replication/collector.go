@@ -57,6 +57,9 @@ type PullMemory interface {
 	Pulled(id string) *seen.Set
 	// Save makes all that was pulled until now part of what Pulled returns.
 	Save() error
+	// Collect remembers, durably when it returns nil, that tombstones with dots in set may be
+	// dropped from now on.
+	Collect(set *seen.Set) error
 }
 
 var _ PullMemory = (*Memory)(nil)
@@ -87,8 +90,10 @@ type Collector struct {
 
 	// The round under way, which belongs to Run: the dots of the tombstones that were stable
 	// when it began, nil if there is none, and how long this process has been running since,
-	// pauses between two looks that were too short to be noticed included.
+	// pauses between two looks that were too short to be noticed included. began is what this node
+	// had seen then.
 	round *seen.Set
+	began *seen.Set
 	age   time.Duration
 	// blockedSince is when tombstones were found blocked after a time in which none were, or
 	// when the log was told last who blocks them. Run's.
@@ -195,7 +200,7 @@ func (c *Collector) begin() {
 		var dots []version.Dot
 		c.survey(s, func(d version.Dot) { dots = append(dots, d) })
 		if len(dots) > 0 {
-			c.round = seen.Of(dots...)
+			c.round, c.began = seen.Of(dots...), s.mine
 		}
 	}
 	c.tell()
@@ -205,6 +210,12 @@ func (c *Collector) begin() {
 func (c *Collector) collect(ctx context.Context) {
 	s := c.stability()
 	store := c.cfg.Replica.store
+	// Before anything is dropped, so that whoever finds nothing can know that there was something.
+	// Not with what was seen since the round began: whoever is in step has that much.
+	if err := c.cfg.Memory.Collect(c.began.Until(c.round)); err != nil {
+		c.cfg.Logger.Warn("tombstones are not collected", "error", err)
+		return
+	}
 	var dropped uint64
 	for key, v := range store.Tombstones() {
 		if ctx.Err() != nil {

@@ -29,6 +29,9 @@ type pulls struct {
 	durable map[string]*seen.Set
 	saves   atomic.Int64
 	fails   error
+	// collected is all that Collect was given, forgets its error.
+	collected seen.Set
+	forgets   error
 }
 
 func newPulls() *pulls {
@@ -73,6 +76,15 @@ func (p *pulls) Save() error {
 		p.durable[id] = set.Clone()
 	}
 	return nil
+}
+
+func (p *pulls) Collect(set *seen.Set) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.forgets == nil {
+		p.collected.Union(set)
+	}
+	return p.forgets
 }
 
 func (p *pulls) fail(err error) {
@@ -352,6 +364,33 @@ func TestNothingIsCollectedOnAnUndurableMemory(t *testing.T) {
 		c.pulls.fail(nil)
 		time.Sleep(12 * time.Minute)
 		c.wantHeld(t, "k", "nothing", "a")
+	})
+}
+
+// Whoever finds no record must be able to know that there was a tombstone.
+func TestWhatIsCollectedIsRememberedFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := collect(t, newCluster(t, "ab", setup{}), nil)
+		c.pulls.forgets = errors.New("no room")
+		c.put(t, "b", grave)
+		live := record("live", "v", at(-9)) // of the same origin, and later
+		c.put(t, "b", live)
+		c.pull("b")
+		time.Sleep(time.Hour)
+		c.wantHeld(t, "k", "gone", "a")
+		if !strings.Contains(c.log.String(), "no room") {
+			t.Errorf("the log does not say why: %s", &c.log)
+		}
+		c.pulls.mu.Lock()
+		c.pulls.forgets = nil
+		c.pulls.mu.Unlock()
+		time.Sleep(22 * time.Minute)
+		c.wantHeld(t, "k", "nothing", "a")
+		c.pulls.mu.Lock()
+		defer c.pulls.mu.Unlock()
+		if got := &c.pulls.collected; !got.Has(grave.Version.Dot) || got.Has(live.Version.Dot) {
+			t.Errorf("collected: got %v, want %v and not what came after it, %v", got, grave.Version.Dot, live.Version.Dot)
+		}
 	})
 }
 

@@ -27,6 +27,10 @@
 //     others that may hold a record, and collected, which is to say dropped there, if it has
 //     been so for CollectorConfig.MinAge.
 //   - digest: 64 bits of all live keys and their versions, comparable between nodes.
+//   - watch: what changes on this node, told to somebody who keeps no records; its marker is the
+//     seen set of what was told, valid on any node. See [Watch].
+//   - collected set: the dots of which this node may have forgotten tombstones; see
+//     [Memory.Collected].
 //   - synced, blank: a node is synced once it has all that it should have, and counts for
 //     reads from then on. That it was so as a member is marked durably; a member without the
 //     mark, since its data is not what it was or never was any, is blank and catches up first.

@@ -31,10 +31,11 @@ type State interface {
 const (
 	// The names of the pieces of State that a Memory keeps. NextLifeState is the one that stays
 	// when the data of a node is given up.
-	peersState    = "peers"
-	syncedState   = "synced"
-	lifeState     = "life"
-	NextLifeState = "next-life"
+	peersState     = "peers"
+	syncedState    = "synced"
+	collectedState = "collected"
+	lifeState      = "life"
+	NextLifeState  = "next-life"
 	// memoryForm is the first byte of the piece with what is remembered of peers.
 	memoryForm = 1
 	// saveInterval is how often a Memory is saved if it has changed. Tombstones are kept for
@@ -63,6 +64,8 @@ type Memory struct {
 	changed bool   // since it was saved last
 	latest  uint64 // the highest life of this node's data that another one remembers
 	synced  string // where and as whom the node was synced as a member; empty for none
+	// collected is what Collected returns. It is replaced, never changed.
+	collected *seen.Set
 }
 
 // remembered is what is remembered of one node.
@@ -95,6 +98,9 @@ func OpenMemory(state State, logger hclog.Logger) (*Memory, error) {
 		return nil, fmt.Errorf("memory of having been synced: %w", err)
 	}
 	m.synced = string(mark)
+	if m.collected, err = loadCollected(state); err != nil {
+		return nil, fmt.Errorf("memory of collected tombstones: %w", err)
+	}
 	if m.life, err = openLife(state); err != nil {
 		return nil, fmt.Errorf("life of the data: %w", err)
 	}
@@ -339,6 +345,55 @@ func (m *Memory) markSynced(view *View) error {
 	defer m.mu.Unlock()
 	m.synced = markOf(view)
 	return nil
+}
+
+// Collected returns a set that has the dot of every tombstone that was dropped here, or where
+// this node pulled from. Whoever lacks any of it may have missed a deletion that this node cannot
+// tell any more. It has other dots too, as a set of tombstones alone would have a gap for each
+// live key: those that were seen up to the last such tombstone of their origin. It must not be
+// changed.
+func (m *Memory) Collected() *seen.Set {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.collected
+}
+
+// Collect puts set into what Collected returns: durably when it returns nil, else not at all. It
+// waits for the disk, unless all of set is there. set is not changed or kept.
+func (m *Memory) Collect(set *seen.Set) error {
+	m.saving.Lock()
+	defer m.saving.Unlock()
+	before := m.Collected()
+	if set.Missing(before) == 0 {
+		return nil
+	}
+	after := before.Clone()
+	after.Union(set)
+	data, _ := after.AppendBinary([]byte{memoryForm}) // the error is always nil
+	if err := m.state.SaveState(collectedState, data); err != nil {
+		return fmt.Errorf("save what was collected: %w", err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.collected = after
+	return nil
+}
+
+func loadCollected(state State) (*seen.Set, error) {
+	data, err := state.LoadState(collectedState)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return new(seen.Set), nil
+	case err != nil:
+		return nil, err
+	case len(data) == 0 || data[0] != memoryForm:
+		return nil, fmt.Errorf("%w: unknown form", errBadMemory)
+	}
+	set, rest, err := seen.Decode(data[1:])
+	if err == nil && len(rest) > 0 {
+		err = fmt.Errorf("%w: %d bytes too many", errBadMemory, len(rest))
+	}
+	return set, err
 }
 
 // encodeMemory returns the binary form: memoryForm, then for each node, ascending by id, the

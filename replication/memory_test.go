@@ -266,3 +266,42 @@ func TestNextLifeBeginsOnlyWhenTheRestIsGone(t *testing.T) {
 		}
 	}
 }
+
+func TestMemoryOfWhatWasCollectedIsDurableOrNotThere(t *testing.T) {
+	var state states
+	open := func() *replication.Memory {
+		m, err := replication.OpenMemory(&state, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	m := open()
+	one, two := seen.Of(at(1).Dot), seen.Of(at(1).Dot, at(2).Dot)
+	if got := m.Collected(); len(got.Origins()) > 0 {
+		t.Errorf("at first: got %v, want nothing", got)
+	}
+	if err := m.Collect(one); err != nil {
+		t.Fatal(err)
+	}
+	fault := errors.New("no room")
+	state.fail(fault)
+	if err := m.Collect(one); err != nil {
+		t.Errorf("what is there: got %v, want no save", err)
+	}
+	if err := m.Collect(two); !errors.Is(err, fault) || !m.Collected().Equal(one) {
+		t.Errorf("on a full disk: got %v with %v, want its error and %v", err, m.Collected(), one)
+	}
+	state.fail(nil)
+	if err := m.Collect(two); err != nil || !m.Collected().Equal(two) || !open().Collected().Equal(two) {
+		t.Errorf("got %v with %v, and %v after a restart, want %v", err, m.Collected(), open().Collected(), two)
+	}
+	for _, nonsense := range []string{"", "\x01", "\x02\x00", "\x01\x00\x00"} {
+		if err := state.SaveState("collected", []byte(nonsense)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := replication.OpenMemory(&state, nil); err == nil {
+			t.Errorf("%q: got no error", nonsense)
+		}
+	}
+}

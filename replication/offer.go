@@ -31,6 +31,8 @@ type OffersConfig struct {
 	Store Store
 	// Members tells whether this node is synced, and enrolls the nodes that pull.
 	Members Members
+	// Collected tells which tombstones may have been dropped here: Memory.Collected. Nil: none ever.
+	Collected func() *seen.Set
 	// PageBytes is how much a page may hold, keys and types included, 1 MiB by default.
 	// PageRecords is of how many keys it may hold the records, 1,000 by default. Larger pages
 	// make fewer round trips and larger group commits at the asking node, at more memory on
@@ -86,6 +88,9 @@ func NewOffers(cfg OffersConfig) (*Offers, error) {
 	if cfg.PageRecords == 0 {
 		cfg.PageRecords = DefaultPageRecords
 	}
+	if cfg.Collected == nil {
+		cfg.Collected = func() *seen.Set { return new(seen.Set) }
+	}
 	return &Offers{cfg: cfg, open: make(map[uint64]*offer)}, nil
 }
 
@@ -112,6 +117,9 @@ func (o *Offers) OpenPull(from string, theirs *seen.Set) (Pull, error) {
 	// being offered, and whoever united the set would never ask for it again.
 	snapshot := o.cfg.Store.Seen()
 	keys, complete := o.cfg.Store.Lacking(theirs)
+	// After the keys: a tombstone that was dropped before them is in it, and one that is dropped
+	// later makes its page incomplete.
+	collected := o.cfg.Collected()
 
 	// Drawn at random: after a restart no pull must be taken for one of the process before.
 	id := rand.Uint64()
@@ -121,7 +129,7 @@ func (o *Offers) OpenPull(from string, theirs *seen.Set) (Pull, error) {
 	defer o.mu.Unlock()
 	o.makeRoom(from)
 	o.open[id] = p
-	return Pull{ID: id, Seen: snapshot, Keys: uint64(len(keys))}, nil
+	return Pull{ID: id, Seen: snapshot, Collected: collected, Keys: uint64(len(keys))}, nil
 }
 
 // makeRoom closes the pulls of node from and, if there are too many, the one that has been idle

@@ -26,6 +26,8 @@ type Replica struct {
 	copied   atomic.Pointer[seen.Set]     // what seen returned last
 	progress atomic.Pointer[SyncProgress] // of a node that is not synced; nil for none
 
+	changed bell // rings when records were applied
+
 	writing  sync.WaitGroup // calls of Write under way
 	freezing sync.RWMutex   // guards frozen, and writing against Add after Wait; held for no time
 	frozen   error
@@ -82,7 +84,9 @@ func (r *Replica) take(records []Record) []Outcome {
 		// A timestamp from too far ahead is stored like any other; it just moves no clock.
 		r.clock.Observe(records[i].Version.Timestamp)
 	}
-	return r.store.Apply(records)
+	outcomes := r.store.Apply(records)
+	r.changed.ring()
+	return outcomes
 }
 
 // Freeze makes Write fail with err, which is not nil, for every record from now on until Thaw, and

@@ -439,6 +439,11 @@ func (s *Syncer) pull(ctx context.Context, id string) (*seen.Set, error) {
 		// What could not be read may be the one record that a dot of the peer's set stands for.
 		return nil, fmt.Errorf("%w: on %d pages", errIncomplete, incomplete)
 	}
+	if opened.Collected != nil {
+		if err := s.cfg.Memory.Collect(opened.Collected); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.cfg.Replica.store.Unite(opened.Seen); err != nil {
 		return nil, fmt.Errorf("unite seen sets: %w", err)
 	}

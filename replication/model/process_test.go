@@ -83,7 +83,7 @@ func (p *process) replicate() {
 		Store: store, Members: members, Peers: carrier, Clock: p.clock, Origin: p.origin, Now: p.machine.now, Memory: p.memory,
 	}))
 	replica := p.coordinator.Replica()
-	p.offers = must(replication.NewOffers(replication.OffersConfig{Store: store, Members: members, PageRecords: 2}))
+	p.offers = must(replication.NewOffers(replication.OffersConfig{Store: store, Members: members, Collected: p.memory.Collected, PageRecords: 2}))
 	p.syncer = must(replication.NewSyncer(replication.SyncConfig{
 		Replica: replica, Members: members, Peers: carrier, Memory: p.memory, Busy: p.coordinator.Busy,
 		SetSynced: p.setSynced, Checked: func() bool { return p.monitor.Checked() || p.w.mutant.trusting },

@@ -93,6 +93,25 @@ func (s *Set) Gaps(origin uint64) iter.Seq2[uint64, uint64] {
 	}
 }
 
+// Until returns the dots of s that are not beyond the last of t, origin by origin. It has none of
+// an origin that t has none of.
+func (s *Set) Until(t *Set) *Set {
+	until := new(Set)
+	for origin := range t.origins {
+		last := t.Last(origin)
+		var spans []span
+		for _, sp := range s.origins[origin].all() {
+			if sp.first <= last {
+				spans = append(spans, span{sp.first, min(sp.last, last)})
+			}
+		}
+		if len(spans) > 0 {
+			until.put(origin, runOf(spans))
+		}
+	}
+	return until
+}
+
 // Missing returns how many dots of s are not in t.
 func (s *Set) Missing(t *Set) uint64 {
 	var missing uint64

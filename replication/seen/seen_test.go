@@ -323,3 +323,24 @@ func BenchmarkOfWithHoles(b *testing.B) {
 		seen.Of(dots...)
 	}
 }
+
+func TestUntilIsTheBeginningOfASet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := generate(t, "a"), generate(t, "b")
+		last := make(map[uint64]uint64)
+		for d := range b {
+			last[d.Origin] = max(last[d.Origin], d.Counter)
+		}
+		want := naive{}
+		for d := range a {
+			if d.Counter <= last[d.Origin] {
+				want[d] = true
+			}
+		}
+		sa, sb := a.set(), b.set()
+		got := sa.Until(sb)
+		if !got.Equal(want.set()) || got.Hash() != want.set().Hash() || !sa.Equal(a.set()) || !sb.Equal(b.set()) {
+			t.Fatalf("%v until %v: got %v, want %v", sa, sb, got, want.set())
+		}
+	})
+}
