@@ -22,10 +22,8 @@ const (
 
 // encodeRecord returns the entry of r. Without its first byte, it is what r's file will hold.
 func encodeRecord(r replication.Record) []byte {
-	head := encodeHeader(r)
-	b := make([]byte, 0, 1+len(head)+len(r.Value))
-	b = append(append(b, recordEntry), head...)
-	return append(b, r.Value...)
+	b := make([]byte, 0, 1+headerRoom+len(r.Key)+len(r.ContentType)+len(r.Value))
+	return appendRecord(append(b, recordEntry), r)
 }
 
 func encodeDots(versions []version.Version) []byte {

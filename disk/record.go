@@ -58,17 +58,21 @@ func check(r replication.Record) error {
 	return nil
 }
 
-// encodeHeader returns the header line of r, its newline included.
-func encodeHeader(r replication.Record) []byte {
-	return header{r.Key, r.Meta(), r.ContentType, crc32.Checksum(r.Value, castagnoli)}.encode()
+// headerRoom is how long the header line of most records is at most, beyond key and content type.
+const headerRoom = 150
+
+// appendRecord appends the content of r's file to b.
+func appendRecord(b []byte, r replication.Record) []byte {
+	h := header{r.Key, r.Meta(), r.ContentType, crc32.Checksum(r.Value, castagnoli)}
+	return append(h.append(b), r.Value...)
 }
 
-func (h header) encode() []byte {
-	const sumAt = len(recordMark) + 1
-	b := make([]byte, 0, 192+len(h.key)+len(h.contentType))
+// append appends the header line, its newline included, to b.
+func (h header) append(b []byte) []byte {
+	sumAt := len(b) + len(recordMark) + 1
 	b = append(append(b, recordMark...), " 01234567 "...)
 	b = append(append(b, "key="...), h.key...)
-	b = append(append(b, " version="...), h.meta.Version.String()...)
+	b, _ = h.meta.Version.AppendText(append(b, " version="...)) // the error is always nil
 	b = strconv.AppendInt(append(b, " length="...), h.meta.Size, 10)
 	b = appendHex(append(b, " crc32c="...), h.sum)
 	b = strconv.AppendBool(append(b, " deleted="...), h.meta.Deleted)
@@ -82,7 +86,7 @@ func appendHex(b []byte, n uint32) []byte {
 	return hex.AppendEncode(b, binary.BigEndian.AppendUint32(nil, n))
 }
 
-// parseHeader reads a header line without its newline. It accepts exactly what encode writes.
+// parseHeader reads a header line without its newline. It accepts exactly what append writes.
 func parseHeader(line []byte) (header, error) {
 	var h header
 	words := strings.SplitN(string(line), " ", 8)
@@ -105,7 +109,7 @@ func parseHeader(line []byte) (header, error) {
 		return header{}, fmt.Errorf("%w: header %.80q", errFormat, line)
 	}
 	// Writing it again checks the rest at once: the mark, the names, the sum, one form only.
-	if again := h.encode(); !bytes.Equal(again[:len(again)-1], line) {
+	if again := h.append(make([]byte, 0, len(line)+1)); !bytes.Equal(again[:len(again)-1], line) {
 		return header{}, fmt.Errorf("%w: header checksum or form", errFormat)
 	}
 	r := replication.Record{Key: h.key, Version: h.meta.Version, Deleted: h.meta.Deleted, ContentType: h.contentType}

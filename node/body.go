@@ -46,7 +46,7 @@ func (w *response) body(r *http.Request, limit int64) ([]byte, error) {
 
 // readBounded reads src to its end: size bytes, or an unknown number if size is negative. It
 // allocates firstBuffer bytes at once at most, and twice what arrived after that, whatever
-// size says. before, if not nil, is called before each read. errTooLarge: src holds more than
+// size says. before, if not nil, is called before each read but the first. errTooLarge: src holds more than
 // limit bytes.
 func readBounded(src io.Reader, size, limit int64, before func()) ([]byte, error) {
 	if size > limit {
@@ -61,7 +61,7 @@ func readBounded(src io.Reader, size, limit int64, before func()) ([]byte, error
 		if len(b) == cap(b) {
 			b = grow(b, size)
 		}
-		if before != nil {
+		if before != nil && len(b) > 0 {
 			before()
 		}
 		n, err := src.Read(b[len(b):cap(b)])

@@ -15,6 +15,8 @@ import (
 const (
 	// plainText is the content type of values that were put without one.
 	plainText = "text/plain; charset=utf-8"
+	// formType is what clients say who were told of no content type.
+	formType = "application/x-www-form-urlencoded"
 	// maxContentType is the length of the longest content type.
 	maxContentType = 255
 )
@@ -44,7 +46,7 @@ func (a *api) put(w *response, r *http.Request) error {
 		return err // it says by itself what failed
 	}
 	w.version(receipt.Version)
-	w.Header().Set("Content-Length", "0")
+	w.set("Content-Length", "0")
 	w.WriteHeader(http.StatusCreated)
 	return nil
 }
@@ -79,17 +81,16 @@ func (a *api) get(w *response, r *http.Request) error {
 	if err != nil {
 		return err // it says by itself what failed
 	}
-	w.version(record.Version)
-	if matchesETag(r.Header["If-None-Match"], etag(record.Version)) {
+	tag := w.version(record.Version)
+	if matchesETag(r.Header["If-None-Match"], tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
 	}
-	h := w.Header()
-	h.Set("Content-Type", record.ContentType)
-	h.Set("Content-Length", strconv.Itoa(len(record.Value)))
+	w.set("Content-Type", record.ContentType)
+	w.set("Content-Length", strconv.Itoa(len(record.Value)))
 	// Anybody may have put this value: a browser must not run it as a page of this node.
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Security-Policy", "sandbox")
+	w.set("X-Content-Type-Options", "nosniff")
+	w.set("Content-Security-Policy", "sandbox")
 	w.WriteHeader(http.StatusOK)
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(record.Value) // a client that is gone needs no answer
@@ -102,12 +103,29 @@ func keyAndLevel(r *http.Request, parameter string) (string, replication.Level, 
 	if err != nil {
 		return "", replication.LevelDefault, err
 	}
+	if level, plain := plainLevel(r.URL.RawQuery, parameter); plain {
+		return key, level, nil
+	}
 	given, err := parameters(r, parameter)
 	if err != nil {
 		return "", replication.LevelDefault, err
 	}
 	level, err := levelIn(given, parameter)
 	return key, level, err
+}
+
+// plainLevel reads the queries that nearly all requests have: none, or one level in plain text.
+// All others are for parameters to read, and to say what is wrong with them.
+func plainLevel(query, parameter string) (level replication.Level, plain bool) {
+	if query == "" {
+		return replication.LevelDefault, true
+	}
+	name, text, _ := strings.Cut(query, "=")
+	if name != parameter {
+		return replication.LevelDefault, false
+	}
+	level, err := replication.ParseLevel(text)
+	return level, err == nil
 }
 
 // levelIn returns the level that a parameter among those given says, or the default.
@@ -204,6 +222,9 @@ func contentTypeOf(h http.Header) (string, error) {
 		return "", refuse(errBadHeader, "There are %d Content-Type headers; send one.", len(given))
 	}
 	text := given[0]
+	if text == formType { // curl -d says so whatever the data are
+		return plainText, nil
+	}
 	if len(text) > maxContentType {
 		return "", refuse(errBadHeader, "Content-Type has %d characters; up to %d are taken.", len(text), maxContentType)
 	}
@@ -211,8 +232,8 @@ func contentTypeOf(h http.Header) (string, error) {
 	if err != nil || !strings.Contains(mediaType, "/") || !printable(text) {
 		return "", refuse(errBadHeader, "Content-Type %q is no media type. Send one like text/plain, or none.", shortened(text))
 	}
-	if mediaType == "application/x-www-form-urlencoded" {
-		return plainText, nil // curl -d says so whatever the data are
+	if mediaType == formType {
+		return plainText, nil // with parameters, as above
 	}
 	return text, nil
 }
@@ -237,16 +258,21 @@ func (w *response) receipt(r replication.Receipt) {
 	if len(r.Missing) > 0 {
 		text += "; missing=" + strings.Join(r.Missing, ",")
 	}
-	w.Header().Set("Snakes-Acks", text)
+	w.set("Snakes-Acks", text)
 }
 
-// version tells the client which version it wrote or reads.
-func (w *response) version(v version.Version) {
-	w.Header().Set("ETag", etag(v))
-	w.Header().Set("Last-Modified", v.Time().Format(http.TimeFormat))
+// version tells the client which version it wrote or reads, and returns its ETag.
+func (w *response) version(v version.Version) string {
+	tag := etag(v)
+	w.set("Etag", tag)
+	w.set("Last-Modified", v.Time().Format(http.TimeFormat))
+	return tag
 }
 
-func etag(v version.Version) string { return `"` + v.String() + `"` }
+func etag(v version.Version) string {
+	b, _ := v.AppendText(append(make([]byte, 0, 64), '"')) // the error is always nil
+	return string(append(b, '"'))
+}
 
 // matchesETag reports whether one of the If-None-Match headers given names etag, by the weak
 // comparison of RFC 9110 section 13.1.2. What cannot be read matches nothing: the client

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gorilla/mux"
 	"github.com/hashicorp/go-hclog"
 )
 
@@ -19,6 +20,23 @@ type response struct {
 	bytes  int64
 	quiet  bool  // log a 5xx like any other answer
 	err    error // what an error answer stands for
+	// values are those of the headers that set was called for, up to as many as answers have
+	// that bring a value.
+	values [10]string
+	used   int
+}
+
+// set sets a header of the answer. name is in canonical form. It is http.Header.Set without an
+// allocation for each.
+func (w *response) set(name, value string) {
+	if w.used == len(w.values) {
+		w.Header()[name] = []string{value}
+		return
+	}
+	of := w.values[w.used : w.used+1 : w.used+1]
+	of[0] = value
+	w.used++
+	w.Header()[name] = of
 }
 
 func (w *response) WriteHeader(status int) {
@@ -61,12 +79,20 @@ func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		w.extendReadDeadline() // for bodies that nobody asks for, too
 	}
-	h := w.Header()
-	h.Set("X-Request-Id", w.id)
-	h.Set("Snakes-Node", a.Name)
+	w.set("X-Request-Id", w.id)
+	w.set("Snakes-Node", a.Name)
 	// Without this, caches may serve what has a Last-Modified without asking again.
-	h.Set("Cache-Control", "no-cache")
-	a.router.ServeHTTP(w, r)
+	w.set("Cache-Control", "no-cache")
+	a.route(w, r)
+}
+
+// route calls the handler that the router has for r. Handlers take names from the path as it was
+// sent, so that they need no copy of r with what mux found out about it: that would cost several
+// times as much as finding the route.
+func (a *api) route(w *response, r *http.Request) {
+	var match mux.RouteMatch
+	a.router.Match(r, &match) // something always does: see routes for unknown paths and methods
+	match.Handler.ServeHTTP(w, r)
 }
 
 // finish turns a panic into an answer and logs the request.

@@ -62,7 +62,7 @@ func (a *api) notFound(w *response, r *http.Request) error {
 	switch {
 	case path == "": // "GET http://host:port"
 		r.URL.Path = "/"
-		a.router.ServeHTTP(w, r)
+		a.route(w, r)
 		return nil
 	case strings.HasPrefix(path, peerPath):
 		if err := a.provenPeer(w, r); err != nil {

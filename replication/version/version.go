@@ -80,13 +80,19 @@ func (v Version) IsZero() bool { return v == Version{} }
 // hexadecimal without leading zeros, joined by dots. It is at most 60 bytes long, holds only
 // [0-9a-f.], is the same on every node and is what [Parse] reads.
 func (v Version) String() string {
-	b := make([]byte, 0, 60)
+	b, _ := v.AppendText(make([]byte, 0, 60)) // the error is always nil
+	return string(b)
+}
+
+// AppendText appends what String returns to b. The error is always nil; it is there for
+// encoding.TextAppender.
+func (v Version) AppendText(b []byte) ([]byte, error) {
 	b = strconv.AppendInt(b, v.Wall, 16)
 	for _, part := range [...]uint64{uint64(v.Logical), v.Origin, v.Counter} {
 		b = append(b, '.')
 		b = strconv.AppendUint(b, part, 16)
 	}
-	return string(b)
+	return b, nil
 }
 
 // ErrInvalid is returned by Parse and Decode for input that no Version has as its form.
