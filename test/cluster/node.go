@@ -220,6 +220,14 @@ func (n *Node) Thaw() {
 	}
 }
 
+// HangUp sends SIGHUP, which has a node read its secret file again, and waits for nothing.
+func (n *Node) HangUp() {
+	n.cluster.t.Helper()
+	if err := hangUp(n.running("hang up").cmd.Process); err != nil {
+		n.cluster.t.Fatalf("hang up %s: %v", n, err)
+	}
+}
+
 // Wipe removes the data directory of a node that is not running, as a new disk would.
 func (n *Node) Wipe() {
 	n.cluster.t.Helper()

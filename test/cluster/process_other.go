@@ -12,3 +12,4 @@ var errNoSignals = errors.New("this system has no signals")
 func terminate(*os.Process) error { return errNoSignals }
 func freeze(*os.Process) error    { return errNoSignals }
 func thaw(*os.Process) error      { return errNoSignals }
+func hangUp(*os.Process) error    { return errNoSignals }
