@@ -1,13 +1,17 @@
 package node
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -150,4 +154,96 @@ func BenchmarkPeerWrite(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkThreeNodes is what a request of a client costs all three nodes together, which run in this process with their
+// data on disk. Its own client allocates nothing.
+func BenchmarkThreeNodes(b *testing.B) {
+	defer http.DefaultClient.CloseIdleConnections()
+	first := run(b, Config{Name: "a"})
+	nodes := []*running{
+		first, run(b, Config{Name: "b", Join: []string{first.Address()}}), run(b, Config{Name: "c", Join: []string{first.Address()}}),
+	}
+	awaitStates(b, "3: alive alive alive", nodes...)
+	const keys = 1000
+	for _, work := range []struct {
+		name    string
+		clients int
+		request func(i int) string
+	}{
+		{"Put/1", 1, func(i int) string { return fmt.Sprintf("PUT /key%d?w=3", i) }},
+		{"Put/64", 64, func(i int) string { return fmt.Sprintf("PUT /key%d?w=3", i) }},
+		{"Get/1", 1, func(i int) string { return fmt.Sprintf("GET /key%d?r=3", i) }},
+		{"Get/64", 64, func(i int) string { return fmt.Sprintf("GET /key%d?r=3", i) }},
+	} {
+		requests := make([][]byte, keys)
+		for i := range requests {
+			requests[i] = fmt.Appendf(nil, "%s HTTP/1.1\r\nHost: snakes\r\nContent-Length: 256\r\n\r\n%256d", work.request(i), i)
+			if strings.HasPrefix(work.name, "Get") {
+				requests[i] = fmt.Appendf(nil, "%s HTTP/1.1\r\nHost: snakes\r\n\r\n", work.request(i))
+			}
+		}
+		b.Run(work.name, func(b *testing.B) {
+			var asked atomic.Int64
+			var running sync.WaitGroup
+			b.ReportAllocs()
+			for c := range work.clients {
+				client := dialBench(b, nodes[c%len(nodes)].Address())
+				running.Go(func() {
+					for i := asked.Add(1); i <= int64(b.N); i = asked.Add(1) {
+						if err := client.do(requests[i%keys]); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			running.Wait()
+		})
+	}
+}
+
+// benchClient sends requests on one connection.
+type benchClient struct {
+	conn    net.Conn
+	answers *bufio.Reader
+}
+
+func dialBench(b *testing.B, address string) *benchClient {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { conn.Close() })
+	return &benchClient{conn, bufio.NewReader(conn)}
+}
+
+// do sends a request and reads its answer. An error is that there is none, or that it is one.
+func (c *benchClient) do(request []byte) error {
+	if _, err := c.conn.Write(request); err != nil {
+		return err
+	}
+	size, ok := 0, false
+	for {
+		line, err := c.answers.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if line = bytes.TrimRight(line, "\r\n"); len(line) == 0 {
+			break
+		}
+		ok = ok || bytes.HasPrefix(line, []byte("HTTP/1.1 2"))
+		if digits, found := bytes.CutPrefix(line, []byte("Content-Length: ")); found {
+			for _, digit := range digits {
+				size = 10*size + int(digit-'0')
+			}
+		}
+	}
+	if _, err := c.answers.Discard(size); err != nil {
+		return err
+	}
+	if !ok {
+		return fmt.Errorf("%.40q is refused", request)
+	}
+	return nil
 }

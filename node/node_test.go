@@ -24,7 +24,7 @@ type running struct {
 	done chan error
 }
 
-func run(t *testing.T, cfg Config) *running {
+func run(t testing.TB, cfg Config) *running {
 	t.Helper()
 	if cfg.Data == "" {
 		cfg.Data = t.TempDir()
@@ -50,7 +50,7 @@ func started(t *testing.T, n *Node) *running {
 }
 
 // stop ends the node in good order.
-func (r *running) stop(t *testing.T) func() {
+func (r *running) stop(t testing.TB) func() {
 	return func() {
 		t.Helper()
 		r.end()
@@ -66,7 +66,7 @@ func (r *running) stop(t *testing.T) func() {
 	}
 }
 
-type testLog struct{ t *testing.T }
+type testLog struct{ t testing.TB }
 
 func (l testLog) Write(b []byte) (int, error) {
 	l.t.Log(strings.TrimSpace(string(b)))
@@ -74,7 +74,7 @@ func (l testLog) Write(b []byte) (int, error) {
 }
 
 // ask sends a request and returns "status body".
-func (r *running) ask(t *testing.T, method, path, body string) string {
+func (r *running) ask(t testing.TB, method, path, body string) string {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, "http://"+r.Address()+path, strings.NewReader(body))
 	if err != nil {
@@ -93,7 +93,7 @@ func (r *running) ask(t *testing.T, method, path, body string) string {
 }
 
 // states returns "known: states" as the node sees them.
-func (r *running) states(t *testing.T) string {
+func (r *running) states(t testing.TB) string {
 	t.Helper()
 	answer := r.ask(t, http.MethodGet, "/-/members", "")
 	var members membersAnswer
@@ -107,7 +107,7 @@ func (r *running) states(t *testing.T) string {
 	return fmt.Sprintf("%d: %s", members.Known, strings.Join(states, " "))
 }
 
-func awaitStates(t *testing.T, want string, nodes ...*running) {
+func awaitStates(t testing.TB, want string, nodes ...*running) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)
 	for _, n := range nodes {
