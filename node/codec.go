@@ -29,9 +29,11 @@ import (
 //	page     number to ask for next, flags (1), records with their number before them
 //	error    name of the error's kind, then its text
 //
-// The body of a request is one of them, or the records of a batch or numbers of buckets with
-// their number before them, and so is what buckets hold. The body of an answer is one of them (with status 200; an error with any other), and
-// then the state of the answering node's roster, empty if the asker has the same.
+// A batch is a list: how many there are, and then records to write or keys to look up. Numbers of
+// buckets, what they hold, and outcomes, one for each record or key in order, are lists, too. The
+// body of a request is a list, one of the above, a key, or empty. So is the body of an answer (with
+// status 200; an error with any other), and then the state of the answering node's roster follows,
+// empty if the asker has the same.
 const (
 	flagDeleted = 1 << 0 // of record, meta and held
 	// flagSeen and those after it are of status.
@@ -44,7 +46,8 @@ const (
 
 	// maxErrorText is the length of the longest text that goes along with an error.
 	maxErrorText = 512
-	// minRecord and minOutcome are the lengths of the shortest ones.
+	// minKey and those after it are the lengths of the shortest ones.
+	minKey     = 1 + 1
 	minRecord  = 1 + 1 + version.Size + 1 + 1 + 1
 	minOutcome = 1 + 1
 	minHeld    = 1 + 1 + version.Size + 1
@@ -80,10 +83,34 @@ func recordRoom(r replication.Record) int {
 	return minRecord + 3*binary.MaxVarintLen64 + len(r.Key) + len(r.ContentType) + len(r.Value)
 }
 
-func appendRecords(b []byte, records []replication.Record) []byte {
-	b = binary.AppendUvarint(b, uint64(len(records)))
+// recordsRoom returns enough room for the records in their binary form, without their number.
+func recordsRoom(records []replication.Record) int {
+	room := 0
 	for _, r := range records {
-		b = appendRecord(b, r)
+		room += recordRoom(r)
+	}
+	return room
+}
+
+func appendRecords(b []byte, records []replication.Record) []byte {
+	return appendBatch(b, len(records), [][]replication.Record{records})
+}
+
+// appendBatch appends the records of all parts as one list; count is how many there are.
+func appendBatch(b []byte, count int, parts [][]replication.Record) []byte {
+	b = binary.AppendUvarint(b, uint64(count))
+	for _, records := range parts {
+		for _, r := range records {
+			b = appendRecord(b, r)
+		}
+	}
+	return b
+}
+
+func appendKeys(b []byte, keys []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(keys)))
+	for _, key := range keys {
+		b = appendText(b, key)
 	}
 	return b
 }
@@ -258,6 +285,14 @@ func (d *decoder) key() string {
 	return key
 }
 
+func (d *decoder) keys() []string {
+	keys := make([]string, d.count(minKey))
+	for i := range keys {
+		keys[i] = d.key()
+	}
+	return keys
+}
+
 func (d *decoder) record() replication.Record {
 	r := replication.Record{Key: d.key(), Version: d.version(), Deleted: d.flags(flagDeleted) != 0}
 	r.ContentType = d.text(maxContentType)
@@ -287,10 +322,10 @@ func (d *decoder) meta() replication.Meta {
 	return m
 }
 
-// outcomes reads one outcome for each of n records.
+// outcomes reads one outcome for each of n records or keys.
 func (d *decoder) outcomes(n int) []replication.Outcome {
 	if count := d.count(minOutcome); count != n {
-		d.fail("%d outcomes of %d records", count, n)
+		d.fail("%d outcomes where %d were asked for", count, n)
 		return nil
 	}
 	outcomes := make([]replication.Outcome, n)

@@ -121,6 +121,12 @@ func TestMessagesReadBackAsTheyWereWritten(t *testing.T) {
 			t.Fatalf("outcomes (-want +got), %v:\n%s", d.err, diff)
 		}
 
+		keys := rapid.SliceOf(rapid.StringMatching(`[A-Za-z0-9]{1,255}`)).Draw(t, "keys")
+		d = decoder{rest: appendKeys(nil, keys)}
+		if got := d.keys(); !slices.Equal(got, keys) || d.end() != nil {
+			t.Fatalf("keys: got %q, %v, want %q", got, d.err, keys)
+		}
+
 		numbers := rapid.SliceOf(rapid.IntRange(0, 99)).Draw(t, "numbers")
 		d = decoder{rest: appendNumbers(nil, numbers)}
 		if got := d.numbers(100); !slices.Equal(got, numbers) || d.end() != nil {
@@ -213,6 +219,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add(byte(5), appendNumbers(nil, []int{0, 4095}))
 	f.Add(byte(6), appendSpan(nil, replication.Span{Prefix: "f", After: "foo", Limit: 1000}))
 	f.Add(byte(7), appendStretch(nil, replication.Stretch{Entries: []replication.Entry{{Key: "foo", Meta: record.Meta()}}, More: true}))
+	f.Add(byte(8), appendKeys(nil, []string{"foo", "bar"}))
 	f.Add(byte(0), []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
 	f.Fuzz(func(t *testing.T, reader byte, b []byte) {
 		read := []func(b []byte) ([]byte, error){
@@ -256,7 +263,12 @@ func FuzzMessages(f *testing.F) {
 				s := d.stretch()
 				return appendStretch(nil, s), d.end()
 			},
-		}[reader%8]
+			func(b []byte) ([]byte, error) {
+				d := decoder{rest: b}
+				k := d.keys()
+				return appendKeys(nil, k), d.end()
+			},
+		}[reader%9]
 		written, err := read(b)
 		if err != nil {
 			return

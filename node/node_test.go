@@ -40,7 +40,7 @@ func run(t testing.TB, cfg Config) *running {
 }
 
 // started runs n until the test ends.
-func started(t *testing.T, n *Node) *running {
+func started(t testing.TB, n *Node) *running {
 	t.Helper()
 	ctx, end := context.WithCancel(context.Background())
 	r := &running{Node: n, end: end, done: make(chan error, 1)}

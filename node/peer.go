@@ -167,17 +167,18 @@ func (a *api) peerWrite(_ context.Context, _ membership.Hello, body []byte) ([]b
 	return appendOutcomes(nil, a.Replica.Write(records)), nil
 }
 
+// peerLookup answers for each key by itself: that one is damaged is no news of the others.
 func (a *api) peerLookup(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
-	key := d.key()
+	keys := d.keys()
 	if err := d.end(); err != nil {
 		return nil, err
 	}
-	meta, err := a.Replica.Lookup(key)
-	if err != nil {
-		return nil, err
+	outcomes := make([]replication.Outcome, len(keys))
+	for i, key := range keys {
+		outcomes[i].Current, outcomes[i].Err = a.Replica.Lookup(key)
 	}
-	return appendMeta(nil, meta), nil
+	return appendOutcomes(nil, outcomes), nil
 }
 
 func (a *api) peerFetch(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {

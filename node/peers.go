@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -60,67 +61,110 @@ type rosterNews interface {
 	Refused(err error)
 }
 
+// errPeersClosed is returned for calls after Close.
+var errPeersClosed = errors.New("this node asks no others any more")
+
 // peers carries requests to other nodes: it is the asking side of what peer answers. It
 // implements replication.Peers. Errors of another node are here what they were there, by
 // errors.Is. Safe for concurrent use.
+//
+// Write, Lookup and Fetch go through lanes, one for each kind and node, so that a large value
+// holds up no look-up; all else is a request of its own. Its goroutines are those that carry
+// batches; Close ends them.
 type peers struct {
 	peersConfig
 	*connections
+
+	life context.Context // of batches, which outlive whoever began them; ends with Close
+	end  context.CancelFunc
+
+	mu      sync.Mutex // guards the fields below, and running against Add after Wait
+	closed  bool
+	links   map[string]*link
+	running sync.WaitGroup // calls in lanes, and batches
 }
 
 var _ replication.Peers = (*peers)(nil)
 
 // newPeers returns a peers that has no connection yet; Close ends those that it will have.
 func newPeers(config peersConfig) *peers {
-	return &peers{peersConfig: config, connections: newConnections(config.Identity, config.Logger)}
+	life, end := context.WithCancel(context.Background())
+	return &peers{
+		peersConfig: config, connections: newConnections(config.Identity, config.Logger),
+		life: life, end: end, links: make(map[string]*link),
+	}
 }
 
-// Close ends connections that carry no call. Calls under way end by their contexts.
-func (p *peers) Close() { p.CloseIdleConnections() }
+// Close ends writes, look-ups and fetches under way and waits for them, makes new ones fail, and
+// ends connections that carry no other call. Those end by their contexts. Closing again does
+// nothing.
+func (p *peers) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	p.end()
+	p.running.Wait()
+	p.CloseIdleConnections()
+}
 
 // Write implements replication.Peers.
 func (p *peers) Write(ctx context.Context, id string, records []replication.Record) ([]replication.Outcome, error) {
-	room := 10
-	for _, r := range records {
-		room += recordRoom(r)
-	}
-	var outcomes []replication.Outcome
-	err := p.call(ctx, "write", id, appendRecords(make([]byte, 0, room), records), maxAnswer, func(d *decoder) {
-		outcomes = d.outcomes(len(records))
-	})
+	l, err := p.enter(id)
 	if err != nil {
 		return nil, err
 	}
-	for _, o := range outcomes {
-		p.Clock.Observe(o.Current.Version.Timestamp) // zero, which moves no clock, with an error
-	}
-	return outcomes, nil
+	defer p.running.Done()
+	return l.writes.do(ctx, records)
 }
 
 // Lookup implements replication.Peers.
 func (p *peers) Lookup(ctx context.Context, id, key string) (replication.Meta, error) {
-	var meta replication.Meta
-	err := p.call(ctx, "lookup", id, appendText(nil, key), maxAnswer, func(d *decoder) { meta = d.meta() })
+	l, err := p.enter(id)
 	if err != nil {
 		return replication.Meta{}, err
 	}
-	p.Clock.Observe(meta.Version.Timestamp)
-	return meta, nil
+	defer p.running.Done()
+	outcome, err := l.lookups.do(ctx, key)
+	if err != nil {
+		return replication.Meta{}, err
+	}
+	return outcome.Current, outcome.Err
 }
 
 // Fetch implements replication.Peers.
 func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, error) {
-	var record replication.Record
-	err := p.call(ctx, "fetch", id, appendText(nil, key), maxPeerBody, func(d *decoder) {
-		if record = d.record(); record.Key != key {
-			d.fail("record of another key")
-		}
-	})
+	l, err := p.enter(id)
 	if err != nil {
 		return replication.Record{}, err
 	}
-	p.Clock.Observe(record.Version.Timestamp)
-	return record, nil
+	defer p.running.Done()
+	return l.fetches.do(ctx, key)
+}
+
+// Silent implements replication.Peers.
+func (p *peers) Silent(id string, since time.Time) bool {
+	l, err := p.enter(id)
+	if err != nil {
+		return false // this node ends, which is no news of others
+	}
+	defer p.running.Done()
+	return l.writes.silent(since) || l.lookups.silent(since) || l.fetches.silent(since)
+}
+
+// enter lets a call to node id in; whoever was let in is done with running at the end.
+func (p *peers) enter(id string) (*link, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, notSent(errPeersClosed)
+	}
+	p.running.Add(1)
+	l := p.links[id]
+	if l == nil {
+		l = p.newLink(id)
+		p.links[id] = l
+	}
+	return l, nil
 }
 
 // OpenPull implements replication.Peers.

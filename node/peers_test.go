@@ -201,7 +201,7 @@ func TestPeerRequestsCarryWhatTheReplicaAnswers(t *testing.T) {
 	if answer, err := p.asking.Consent(ctx, idB, p.address, []byte("will you?")); err != nil || string(answer) != "yes" {
 		t.Errorf("consent: got %q, %v, want yes", answer, err)
 	}
-	if len(p.news.merged) > 0 || len(p.news.refused) > 0 && !errors.Is(p.news.refused[0], replication.ErrNotFound) {
+	if len(p.news.merged) > 0 {
 		t.Errorf("stamps were the same, but %q was merged", p.news.merged)
 	}
 }
@@ -255,7 +255,8 @@ func TestWhatAPeerKnowsOfTheRosterIsMergedBeforeItsAnswerIsSeen(t *testing.T) {
 		t.Errorf("answer: got %v with %q merged, want %q", err, p.news.merged, want)
 	}
 	p.news.merged = nil
-	if _, err := p.asking.Lookup(ctx, idB, "nope"); !errors.Is(err, replication.ErrNotFound) || !slices.Equal(p.news.merged, want) {
+	p.replica.fetch = func(string) (replication.Record, error) { return replication.Record{}, replication.ErrNotFound }
+	if _, err := p.asking.Fetch(ctx, idB, "nope"); !errors.Is(err, replication.ErrNotFound) || !slices.Equal(p.news.merged, want) {
 		t.Errorf("error: got %v with %q merged, want ErrNotFound and %q", err, p.news.merged, want)
 	}
 	p.news.merged, p.news.stamp = nil, "s2"
@@ -370,8 +371,8 @@ func TestStatusesBetweenNodes(t *testing.T) {
 		return slices.Delete(slices.Clone(hello), i, i+2)
 	}
 	replace := func(name, value string) []string { return append(without(name), name, value) }
-	config.Replica.(*fakeReplica).lookup = func(string) (replication.Meta, error) {
-		return replication.Meta{}, replication.ErrNotFound
+	config.Replica.(*fakeReplica).fetch = func(string) (replication.Record, error) {
+		return replication.Record{}, replication.ErrNotFound
 	}
 	key := string(appendText(nil, "foo"))
 	for _, row := range []struct {
@@ -403,7 +404,7 @@ func TestStatusesBetweenNodes(t *testing.T) {
 		{"too long", hello, key + "x", nil, 400, "bad-message"},
 	} {
 		roster.admit = func(membership.Hello) error { return row.admit }
-		a := n.raw("POST /-/peer/lookup HTTP/1.1", append(pairs(row.headers, row.body), "", row.body)...)
+		a := n.raw("POST /-/peer/fetch HTTP/1.1", append(pairs(row.headers, row.body), "", row.body)...)
 		kind := ""
 		if a.Header.Get("Content-Type") == peerType {
 			d := decoder{rest: []byte(a.text)}
@@ -455,7 +456,8 @@ func TestAPeerThatAnswersNonsenseIsAnError(t *testing.T) {
 	message := func(head string, body []byte) string {
 		return fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
 	}
-	good := appendText(appendMeta(nil, replication.Meta{Version: someVersion(1)}), "")
+	outcome := replication.Outcome{Current: replication.Meta{Version: someVersion(1)}}
+	good := appendText(appendOutcomes(nil, []replication.Outcome{outcome}), "")
 	for _, row := range []struct {
 		name, answer string
 		want         error // nil: any
@@ -470,6 +472,10 @@ func TestAPeerThatAnswersNonsenseIsAnError(t *testing.T) {
 		{"no node", message(strings.Replace(head, idB, "", 1), good), errMisdirected},
 		{"empty", message(head, nil), errBadMessage},
 		{"short", message(head, good[:20]), errBadMessage},
+		{"no outcomes", message(head, appendText(appendOutcomes(nil, nil), "")), errBadMessage},
+		{"too many outcomes", message(head, appendText(appendOutcomes(nil, []replication.Outcome{outcome, outcome}), "")), errBadMessage},
+		{"more outcomes than bytes", message(head, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01}), errBadMessage},
+		{"an outcome of another length", message(head, slices.Concat([]byte{1, 200}, good[2:])), errBadMessage},
 		{"long", message(head, append(slices.Clone(good), 0)), errBadMessage},
 		{"cut", message(head, good)[:len(message(head, good))-5], io.ErrUnexpectedEOF},
 		{"length beyond all limits", head + "Content-Length: 9999999999999\r\n\r\n", errTooLarge},

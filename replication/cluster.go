@@ -75,7 +75,9 @@ type Member struct {
 	Synced bool
 }
 
-// Peers carries requests to other nodes. A call ends when ctx does, at the latest.
+// Peers carries requests to other nodes. A call ends when ctx does, at the latest. Calls of Write,
+// Lookup and Fetch may have to wait for others to the same node before they leave; an error that
+// wraps ErrNotSent says that one did not, and nothing about the node.
 //
 // Whatever the answering node knows about the roster is part of Members.View by the time a
 // call returns, and timestamps in the answer were shown to the local clock. So a coordinator
@@ -91,6 +93,10 @@ type Peers interface {
 	Lookup(ctx context.Context, id, key string) (Meta, error)
 	// Fetch returns the record that node id has for key. Errors as for Lookup.
 	Fetch(ctx context.Context, id, key string) (Record, error)
+	// Silent reports whether node id is to blame for a Write, Lookup or Fetch that was begun at the
+	// given time and has no answer: it has answered none of that kind since, so that the call does
+	// not just wait for others that the node does answer. It does not block.
+	Silent(id string, since time.Time) bool
 	// OpenPull tells node id what this node has seen and returns what is to be pulled from
 	// there. mine is not changed. By the time node id looks what there is, it knows all that
 	// this node knew of the roster, and knows this node durably. An error that wraps

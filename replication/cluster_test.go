@@ -416,6 +416,8 @@ type peers struct {
 	recalled func(*seen.Set) *seen.Set
 	// lost, unless nil, is asked what becomes of each answer of a node to what: nil delivers it.
 	lost func(ctx context.Context, what, id string) error
+	// answers, unless nil, reports whether a node has answered other calls since then.
+	answers func(id string, since time.Time) bool
 	// answered, unless nil, is called after each answer of a node to what.
 	answered func(what, id string)
 }
@@ -486,6 +488,10 @@ func (p *peers) Lookup(ctx context.Context, id, key string) (replication.Meta, e
 	held, err := replica.Lookup(key)
 	p.after("lookup", id, held.Version.Timestamp)
 	return held, err
+}
+
+func (p *peers) Silent(id string, since time.Time) bool {
+	return p.answers == nil || !p.answers(id, since)
 }
 
 func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, error) {

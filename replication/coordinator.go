@@ -164,9 +164,13 @@ func (c *Coordinator) Writable() error {
 // wraps ErrNotReady, or a *QuorumError. It asks nobody.
 func (c *Coordinator) Readable() error { return c.newRequest(opGet, LevelDefault).admitRead() }
 
-// report tells Members what a call to a peer, sent at the given time, says about it. What its
-// store says about a record is an answer, and so is that it has not caught up.
+// report tells Members what a call to a peer, begun at the given time, says about it. What its
+// store says about a record is an answer, and so is that it has not caught up. A call may have
+// left later than it was begun, but not earlier, so that it accuses nobody who was back by then.
 func (c *Coordinator) report(id string, sent time.Time, err error) {
+	if errors.Is(err, ErrNotSent) {
+		return
+	}
 	if err == nil || errors.Is(err, ErrNotFound) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrNotReady) {
 		c.cfg.Members.Answered(id)
 		return

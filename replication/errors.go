@@ -14,6 +14,9 @@ var (
 	ErrNotReady = errors.New("node is not ready")
 	// ErrPullGone is returned for a pull that the answering node does not know (any more).
 	ErrPullGone = errors.New("pull is not open")
+	// ErrNotSent is wrapped by errors of Peers for a request that did not leave this node, since too
+	// many waited to or its context ended before. It tells nothing about the other node.
+	ErrNotSent = errors.New("request was not sent")
 	// ErrClosed is returned by calls to a Coordinator after its Close.
 	ErrClosed = errors.New("coordinator is closed")
 

@@ -156,7 +156,7 @@ func (r *request) wait(ctx context.Context) (got reply, ok bool, err error) {
 		p := &r.parts[i]
 		if p.verdict == open && now.Sub(p.asked) >= r.c.cfg.Silence {
 			p.verdict, p.err = silent, errSilent
-			if p.id != r.self {
+			if p.id != r.self && r.c.cfg.Peers.Silent(p.id, p.asked) {
 				r.c.cfg.Members.Failed(p.id, p.asked, errSilent)
 			}
 		}

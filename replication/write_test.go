@@ -727,3 +727,57 @@ func TestNoWriteIsStampedBeyondTheLastTimestamp(t *testing.T) {
 		})
 	}
 }
+
+// What could not leave this node says nothing about the one that it was for.
+func TestAWriteThatWasNotSentAccusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		a := cl["a"]
+		a.peers.set("b", func(context.Context) error { return fmt.Errorf("too much waits: %w", replication.ErrNotSent) })
+		if _, err := a.Put(t.Context(), "foo", []byte("bar"), "", replication.LevelQuorum); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got := a.members.failures(); len(got) > 0 {
+			t.Errorf("got failures %q, want none", got)
+		}
+		cl.wantHeld(t, "foo", "bar", "ac")
+		cl.wantHeld(t, "foo", "nothing", "b")
+		start := time.Now()
+		_, err := a.Put(t.Context(), "foo", []byte("bar"), "", replication.LevelAll)
+		if missed := (*replication.QuorumError)(nil); !errors.As(err, &missed) {
+			t.Errorf("all three: got %v, want a quorum error", err)
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("the error came after %v, want at once", took)
+		}
+	})
+}
+
+// A call that waits behind others which the node answers is slow, but that is no silence.
+func TestASlowAnswerOfANodeThatAnswersOthersAccusesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		a := cl["a"]
+		a.peers.set("b", takes(1500*time.Millisecond))
+		for _, answers := range []bool{true, false} {
+			begun := time.Now()
+			a.peers.answers = func(id string, since time.Time) bool {
+				if id != "b" || !since.Equal(begun) {
+					t.Errorf("asked of %s since %v, want of b since %v", id, since, begun)
+				}
+				return answers
+			}
+			if _, err := a.Put(t.Context(), "foo", []byte("bar"), "", replication.LevelDefault); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begun); took != replication.DefaultSilence {
+				t.Errorf("got the answer after %v, want %v: the default level waits for nobody longer", took, replication.DefaultSilence)
+			}
+			if got := len(a.members.failures()) > 0; got == answers {
+				t.Errorf("answers others %t: got failures %q", answers, a.members.failures())
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}

@@ -160,6 +160,8 @@ func (n peers) Fetch(ctx context.Context, id, key string) (replication.Record, e
 }
 
 // OpenPull implements replication.Peers.
+func (n peers) Silent(string, time.Time) bool { return true } // calls wait for no others
+
 func (n peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
 	news := n.from.ledger.Knowledge()
 	return call(ctx, n.from, id, func(to *process) (replication.Pull, error) {
