@@ -12,6 +12,7 @@
 // relics, the one that leaves the cluster, and the one that reads the secret file again, which wait
 // for something to do. Membership and
 // transport have their own and end them in Stop and Close. Open starts the transport's alone.
+// Each batch on its way to another node has one, which peers' Close ends.
 // The order at the end is in shutdown; the Memory is saved after all that tell it something.
 //
 // # Beginning anew
@@ -72,6 +73,15 @@
 // proven by a secret which is about to go; and what comes on a connection that was proven by one
 // which is gone is refused.
 //
+// Writes and look-ups to one node share requests, a lane for each kind: what comes while a batch
+// is on its way leaves with the next one, a lone call at once. DESIGN.md tells why it is like that, and
+// what bounds it. More invariants:
+//
+//   - A look-up is answered by what the other node has after the look-up was begun, a write only once it is
+//     durable there: calls share requests, never answers.
+//   - Each call of a batch has its own outcome, and ends by its own context without harm to the others.
+//   - What was not sent is told apart (replication.ErrNotSent) and is evidence against nobody.
+//
 // # When others misbehave
 //
 // A client that sends nothing: headers end after 10 s, a pause within a body after 30 s, with
@@ -85,7 +95,9 @@
 // the wait. A peer that closed a connection on which it was idle costs nothing: all requests
 // may be sent twice, so the transport sends them again. One that cannot prove who it is: the log
 // says so once, with what may be the reason. Handshakes that fail at this end are logged at debug:
-// anybody can begin them.
+// anybody can begin them. A batch without an answer holds others back for a second and ends after
+// 10. What is too much to wait for one node is refused at once, and catch-up brings it there later;
+// no other node notices.
 //
 // A handler that panics: 500 and a line in the log, or, in the middle of an answer, an aborted
 // connection.

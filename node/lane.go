@@ -243,9 +243,9 @@ func (l *lane[Q, A]) overdue(f *flight) {
 	l.depart()
 }
 
-// silent reports whether a batch is on its way and none was answered since the given time.
-func (l *lane[Q, A]) silent(since time.Time) bool {
+// standing returns how many batches are on their way, and when one was answered last.
+func (l *lane[Q, A]) standing() (flying int, heard time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.flying > 0 && l.heard.Before(since)
+	return l.flying, l.heard
 }

@@ -395,33 +395,55 @@ func TestABatchThatFailsFailsForAllInItAndNobodyElse(t *testing.T) {
 
 func TestANodeIsSilentWhileItAnswersNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRoad(t, batching())
+		p := askerOf(t, nil)
+		l := p.newLink(idB)
+		p.links[idB] = l
+		answers := make(chan error)
+		var calls sync.WaitGroup
+		l.lookups.carry = func(ctx context.Context, batch []string) ([]replication.Outcome, error) {
+			return make([]replication.Outcome, len(batch)), <-answers
+		}
+		l.writes.carry = func(ctx context.Context, batch [][]replication.Record) ([][]replication.Outcome, error) {
+			return make([][]replication.Outcome, len(batch)), <-answers
+		}
+		begin := func() {
+			calls.Go(func() { p.Lookup(context.Background(), idB, "foo") })
+			synctest.Wait()
+		}
+		answer := func(err error) {
+			answers <- err
+			synctest.Wait()
+		}
 		want := func(when string, since time.Time, silent bool) {
 			t.Helper()
-			if got := r.silent(since); got != silent {
+			if got := p.Silent(idB, since); got != silent {
 				t.Errorf("%s: got silent %t, want %t", when, got, silent)
 			}
 		}
-		want("nothing asked", time.Now(), false)
+		want("a call that is in no lane", time.Now(), true)
 		first := time.Now()
-		r.begin("a")
+		begin()
 		time.Sleep(patience / 2)
 		second := time.Now()
-		r.begin("b")
+		begin()
 		want("nothing answered", first, true)
 		time.Sleep(patience / 4)
-		r.arrive(0, nil)
-		want("b was begun, then a answered", second, false)
-		third := time.Now().Add(1)
-		time.Sleep(patience)
-		r.begin("c")
-		want("b is on its way since", third, true)
-		r.arrive(1, errLost)
-		r.begin("d")
-		want("b was lost", third, true)
-		r.arrive(2, &remoteError{cause: errInternal})
-		r.begin("e")
+		answer(nil)
+		want("one was begun, then another answered", second, false)
+		time.Sleep(patience / 4)
+		third := time.Now()
+		begin()
+		want("nothing answered since", third, true)
+		answer(errLost)
+		want("one was lost since", third, true)
+		begin()
+		answer(&remoteError{cause: errInternal})
 		want("the node has answered with an error", third, false)
+		calls.Go(func() { p.Write(context.Background(), idB, nil) })
+		synctest.Wait()
+		want("no write was answered", third, true)
+		close(answers)
+		calls.Wait()
 	})
 }
 

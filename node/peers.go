@@ -141,14 +141,23 @@ func (p *peers) Fetch(ctx context.Context, id, key string) (replication.Record, 
 	return l.fetches.do(ctx, key)
 }
 
-// Silent implements replication.Peers.
+// Silent implements replication.Peers. A call that is in no lane left when it was begun; beside
+// lanes that have an answer it is taken for a slow one.
 func (p *peers) Silent(id string, since time.Time) bool {
 	l, err := p.enter(id)
 	if err != nil {
 		return false // this node ends, which is no news of others
 	}
 	defer p.running.Done()
-	return l.writes.silent(since) || l.lookups.silent(since) || l.fetches.silent(since)
+	idle := true
+	for _, lane := range []interface{ standing() (int, time.Time) }{&l.writes, &l.lookups, &l.fetches} {
+		flying, heard := lane.standing()
+		if flying > 0 && heard.Before(since) {
+			return true
+		}
+		idle = idle && flying == 0
+	}
+	return idle
 }
 
 // enter lets a call to node id in; whoever was let in is done with running at the end.

@@ -93,9 +93,9 @@ type Peers interface {
 	Lookup(ctx context.Context, id, key string) (Meta, error)
 	// Fetch returns the record that node id has for key. Errors as for Lookup.
 	Fetch(ctx context.Context, id, key string) (Record, error)
-	// Silent reports whether node id is to blame for a Write, Lookup or Fetch that was begun at the
-	// given time and has no answer: it has answered none of that kind since, so that the call does
-	// not just wait for others that the node does answer. It does not block.
+	// Silent reports whether node id is to blame for a call that was begun at the given time and has
+	// no answer: it has answered none of that kind since, so that the call does not just wait for
+	// others that the node does answer. It does not block.
 	Silent(id string, since time.Time) bool
 	// OpenPull tells node id what this node has seen and returns what is to be pulled from
 	// there. mine is not changed. By the time node id looks what there is, it knows all that

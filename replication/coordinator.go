@@ -37,8 +37,8 @@ type Config struct {
 	// Timeout is the longest wait for a level, 5 s by default. Lower, and slow replicas make
 	// requests fail; higher, and clients of an explicit level wait longer for a dead one.
 	Timeout time.Duration
-	// Silence is after how long without an answer a replica is reported to Members as failed
-	// and no longer waited for by default levels, 1 s by default and at most Timeout. Lower,
+	// Silence is after how long without an answer a replica is no longer waited for by default
+	// levels, and reported to Members as failed if it is to blame (Peers.Silent), 1 s by default and at most Timeout. Lower,
 	// and pauses of a peer cost its acknowledgement; higher, and the first requests after a
 	// peer froze take longer.
 	Silence time.Duration
