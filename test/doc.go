@@ -7,6 +7,8 @@
 // others run in parallel. Stories of cut networks need Linux, root and iproute2, and are skipped elsewhere; CI=true
 // turns every skip into a failure.
 //
+// Power cuts are played by package power, on a file system of its own.
+//
 // The commands of README.md are run from README.md itself, with package readme.
 //
 //	go test ./test/...

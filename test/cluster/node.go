@@ -158,6 +158,14 @@ func (n *Node) Kill() {
 	}
 }
 
+// End ends the process as Kill does, unless it has ended by itself, which is allowed.
+func (n *Node) End() {
+	n.cluster.t.Helper()
+	if err := n.current().kill(); err != nil {
+		n.cluster.t.Fatalf("end %s: %v", n, err)
+	}
+}
+
 // Stop asks the process to end, as SIGTERM does, waits until it is gone and fails the test unless its exit code is 0.
 func (n *Node) Stop() {
 	n.cluster.t.Helper()
