@@ -435,3 +435,40 @@ func TestEachSyncIsNeeded(t *testing.T) {
 		})
 	}
 }
+
+// TestAnEntryThatWasNeverSyncedIsDurableOnceItIsTold: it is the last one in its segment, and the
+// next segment is there, of the length that the new process would give it or of another.
+func TestAnEntryThatWasNeverSyncedIsDurableOnceItIsTold(t *testing.T) {
+	for _, segment := range []int64{1 << 10, 2 << 10} {
+		for seed := range uint64(20) {
+			files := newMemFS()
+			s := mustOpen(t, tiny(files))
+			apply(t, s, put("a", 1, "v"))
+			if err := s.journal.Prepare(); err != nil {
+				t.Fatal(err)
+			}
+			files.on = func(s step) error {
+				if ok, _ := path.Match("journal/0*", s.name); ok && s.op == "sync" {
+					files.kill()
+					return errDead
+				}
+				return nil
+			}
+			if o := s.Apply([]replication.Record{put("a", 2, "v")})[0]; o.Err == nil {
+				t.Fatal("a dead process acknowledged a write")
+			}
+			files.on = nil
+			files = files.kill()
+			cfg := tiny(files)
+			cfg.segmentBytes = segment
+			told, err := mustOpen(t, cfg).Lookup("a")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := mustOpen(t, tiny(files.cut(rand.New(rand.NewPCG(seed, 0))))).Lookup("a")
+			if err != nil || got.Version.Compare(told.Version) < 0 {
+				t.Fatalf("segments of %d bytes, seed %d: got %v, %v, after %v was told", segment, seed, got.Version, err, told.Version)
+			}
+		}
+	}
+}

@@ -230,23 +230,37 @@ func (j *Journal) resume(r *reader) error {
 		j.current = &segment{header: header{number: r.expected - 1}}
 		return j.advance()
 	}
-	if older := r.older; r.end == headerSize && r.previous.length == j.segment && older.previous != nil && older.end > headerSize {
-		j.next = r.previous
-		delete(j.segments, j.next.number)
-		r = older
+	last := r
+	if r.end == headerSize { // it was prepared, while the one before was written to
+		last = r.older
 	}
-	j.current, j.end = r.previous, r.end
-	if r.end == headerSize {
-		if r.older.previous != nil {
-			j.before = r.older.end
-		}
-		return nil
-	}
-	// The process that wrote the last frame may have died before its sync, or its sync may have
-	// failed: then the frame can be read and is not on the disk.
-	j.before = r.tail.before
-	if _, err := j.current.file.WriteAt(r.tail.body, r.tail.offset); err != nil {
+	if err := last.repeatTail(); err != nil {
 		return err
 	}
-	return j.current.file.Sync()
+	if last != r && r.previous.length == j.segment && last.previous != nil && last.end > headerSize {
+		j.next = r.previous
+		delete(j.segments, j.next.number)
+		r = last
+	}
+	j.current, j.end = r.previous, r.end
+	switch {
+	case r.end > headerSize:
+		j.before = r.tail.before
+	case r.older.previous != nil:
+		j.before = r.older.end
+	}
+	return nil
+}
+
+// repeatTail writes the last frame of a segment again, if there is one, and syncs it: the process
+// that wrote it may have died before its sync, or its sync may have failed, and then the frame can
+// be read and is not on the disk.
+func (r *reader) repeatTail() error {
+	if r.previous == nil || r.end == headerSize {
+		return nil
+	}
+	if _, err := r.previous.file.WriteAt(r.tail.body, r.tail.offset); err != nil {
+		return err
+	}
+	return r.previous.file.Sync()
 }
