@@ -25,8 +25,10 @@ const (
 	// back is after how long without a word a peer counts as having come back: a few exchanges.
 	back = 3 * time.Second
 	// look is how often a Syncer looks whether there is something to do that no exchange told
-	// it of, such as a change of the roster.
-	look = 100 * time.Millisecond
+	// it of, such as a change of the roster; idleLook is how often one that has all it should have
+	// does: each look wakes an idle process, which costs more than what it does then.
+	look     = 100 * time.Millisecond
+	idleLook = time.Second
 )
 
 // SyncConfig is what a Syncer works with. Zero durations mean defaults, and so do nil
@@ -192,6 +194,22 @@ func (s *Syncer) Heard(id string, theirs *seen.Set) {
 	s.lookNow()
 }
 
+// pause returns how long to wait for the next look. It is short while anything can become due
+// that nobody tells of: a pull, or that this node comes to count.
+func (s *Syncer) pause() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.synced || !s.member {
+		return look
+	}
+	for _, p := range s.sources {
+		if p.wanted != nil {
+			return look
+		}
+	}
+	return idleLook
+}
+
 // lookNow makes Run look whether there is something to do.
 func (s *Syncer) lookNow() {
 	select {
@@ -256,7 +274,7 @@ func (s *Syncer) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
-		case <-time.After(look):
+		case <-time.After(s.pause()):
 		}
 		s.settle()
 	}
