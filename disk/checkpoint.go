@@ -24,7 +24,7 @@ const (
 	filingPause = 100 * time.Millisecond
 	// busyWrites in a filingPause are a load under which filing is put off: opening and closing a
 	// file costs more than all the rest of a write, and keys that are written again need one file.
-	busyWrites = 100
+	busyWrites = 25
 	// retryPause is between two rounds of filing while there is no room.
 	retryPause = time.Second
 )

@@ -256,14 +256,14 @@ func TestFilingIsPutOffOnlyWhileMuchIsWrittenAndThereIsRoom(t *testing.T) {
 	s.volume.mu.Lock()
 	s.volume.full = nil
 	s.volume.mu.Unlock()
-	write(busyWrites, 10<<10)
+	write(busyWrites, 40<<10)
 	check("the backlog is nearly full", false)
 	if err := s.round(); err != nil {
 		t.Fatal(err)
 	}
 	write(busyWrites, 0)
 	check("there is room again", true)
-	write(4*busyWrites, 10<<10)
+	write(4*busyWrites, 40<<10)
 	if err := s.filing.do(s.file); err != nil {
 		t.Fatal(err)
 	}
