@@ -205,7 +205,7 @@ func (s *Store) append(writes []*write, dots []version.Version) error {
 // take makes a record that is durable in the journal the current one of its key. Of r's value
 // it looks at the length alone. Without content, that is in the journal only.
 func (s *Store) take(r replication.Record, at journal.Position, content []byte) {
-	s.backlog.put(r.Key, &unfiled{version: r.Version, deleted: r.Deleted, at: at, contentType: r.ContentType, content: content})
+	s.backlog.put(r.Key, &unfiled{version: r.Version, deleted: r.Deleted, at: at, contentType: r.ContentType, content: content, size: int64(len(r.Value))})
 	s.index.set(entry{key: r.Key, meta: r.Meta(), at: placeOf(at)})
 }
 

@@ -20,6 +20,7 @@ type backlog struct {
 	mu    sync.Mutex // guards the fields below
 	keys  map[string]*unfiled
 	bytes int64 // of content
+	size  int64 // of values, be they kept or not
 	added int   // how many records came since growth was asked for
 }
 
@@ -36,6 +37,7 @@ type unfiled struct {
 	content []byte // nil: only in the journal
 	// contentType is the record's. It means nothing without content.
 	contentType string
+	size        int64 // of the value
 }
 
 // record returns the record of key that meta tells of, which is u's; u has its content. The value
@@ -56,11 +58,13 @@ func (b *backlog) put(key string, u *unfiled) {
 	}
 	if old := b.keys[key]; old != nil {
 		b.bytes -= int64(len(old.content))
+		b.size -= old.size
 	}
 	if b.bytes+int64(len(u.content)) > b.limit {
 		u.content = nil
 	}
 	b.bytes += int64(len(u.content))
+	b.size += u.size
 	b.keys[key] = u
 	b.added++
 }
@@ -86,6 +90,7 @@ func (b *backlog) done(key string, u *unfiled) {
 	defer b.mu.Unlock()
 	if b.keys[key] == u {
 		b.bytes -= int64(len(u.content))
+		b.size -= u.size
 		delete(b.keys, key)
 	}
 	if len(b.keys) == 0 {
@@ -110,6 +115,13 @@ func (b *backlog) holds(upto uint64) bool {
 		}
 	}
 	return false
+}
+
+// total returns how many records there are, and the bytes of their values.
+func (b *backlog) total() (records int, size int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.keys), b.size
 }
 
 func (b *backlog) len() int {

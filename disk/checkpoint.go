@@ -171,6 +171,8 @@ func (s *Store) checkpoint() error {
 	if err := s.journal.Remove(previous); err != nil {
 		return s.volume.judge(err)
 	}
+	s.ended.Add(1)
+	s.endedAt.Store(time.Now().UnixNano())
 	return nil
 }
 

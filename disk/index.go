@@ -31,6 +31,7 @@ type index struct {
 	byDot  *btree.BTreeG[*entry] // Invariant: holds the entries of byKey
 	graves *btree.BTreeG[*entry] // Invariant: holds the tombstones of byKey, damaged or not, by key
 	live   int                   // how many entries are neither tombstones nor damaged
+	damage damage
 	// buckets has the XOR of replication.DigestOf over those, each in the bucket of its key,
 	// and digest the XOR of all buckets.
 	buckets [replication.DigestBuckets]uint64
@@ -113,6 +114,8 @@ func (x *index) set(e entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	old, replaced := x.byKey.ReplaceOrInsert(&e)
+	was := replaced && old.damaged || len(x.unreadable) > 0 && x.unreadable[keyPath(e.key)]
+	x.damage.note(was, e.damaged)
 	if replaced {
 		e.key, e.bucket = old.key, old.bucket
 		x.takeOut(old)
@@ -127,6 +130,9 @@ func (x *index) set(e entry) {
 	if e.counts() {
 		x.live++
 		x.mix(e.bucket, digest)
+	}
+	if e.damaged {
+		x.damage.entries++
 	}
 	if len(x.unreadable) > 0 {
 		delete(x.unreadable, keyPath(e.key))
@@ -148,6 +154,9 @@ func (x *index) remove(key string) {
 // takeOut takes the entry that was in byKey out of all the rest. x is locked.
 func (x *index) takeOut(old *entry) {
 	x.byDot.Delete(old)
+	if old.damaged {
+		x.damage.entries--
+	}
 	if old.meta.Deleted {
 		x.graves.Delete(old)
 	}
@@ -357,6 +366,9 @@ func (l *loader) add(e entry) {
 	if e.counts() {
 		x.live++
 		x.mix(e.bucket, e.digest())
+	}
+	if e.damaged {
+		x.damage.entries++
 	}
 	if l.batch = append(l.batch, &e); len(l.batch) == loaderBatch {
 		l.dots <- l.batch

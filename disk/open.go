@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -116,7 +117,7 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 	if s.keysDirectory, err = s.volume.fs.OpenDir(keysDir); err != nil {
 		return nil, err
 	}
-	if err = s.recall(); err == nil {
+	if err = s.recall(cfg.Synced); err == nil {
 		if err = s.volume.refill(); s.volume.broken() == nil {
 			err = nil // without room for it, values are refused
 		}
@@ -137,8 +138,8 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 }
 
 // recall fills the index and the memory: from a save, or without one from all files, and then
-// from what the journal tells since.
-func (s *Store) recall() error {
+// from what the journal tells since. synced is for the journal.
+func (s *Store) recall(synced func(time.Duration)) error {
 	found, err := s.loadSave()
 	if err != nil {
 		return err
@@ -158,10 +159,12 @@ func (s *Store) recall() error {
 		SegmentBytes: s.segmentBytes,
 		SlackBytes:   min(maxSlack, s.segmentBytes/4),
 		Passing:      func(err error) bool { return isFull(err) || isBusy(err) },
+		Synced:       synced,
 	}, from, s.replayer())
 	if err != nil {
 		return s.volume.judge(err)
 	}
+	s.index.countDamage()
 	if !found {
 		s.logDamage()
 	}

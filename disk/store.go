@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -28,6 +29,9 @@ type Config struct {
 	// MinCheckpointBytes those. Lower, and all files are synced more often, and the journal takes less room,
 	// of which up to four times as much may be there. Segments have a sixteenth of it.
 	CheckpointBytes int64
+	// Synced, unless nil, is told how long each sync of the journal took, for which writers waited.
+	// It must not block.
+	Synced func(took time.Duration)
 
 	fs           fileSystem // nil: that of the machine
 	reserveBytes int        // 0: reserveBytes
@@ -74,6 +78,8 @@ type Store struct {
 	keysDirectory directory
 	saved         atomic.Uint64 // the segment up to which the last save has everything
 	savedBytes    atomic.Int64  // the length of the last save
+	ended         atomic.Uint64 // checkpoints that were completed
+	endedAt       atomic.Int64  // when the last one was, in nanoseconds since 1970; 0: none in this process
 
 	stateMu sync.RWMutex // held while state files are written, shared while they are read
 
@@ -140,6 +146,7 @@ func (s *Store) get(key string, readFile fileReader) (replication.Record, error)
 	}
 	e, _ := s.index.find(key)
 	if r, found := s.readJournal(e); found {
+		s.index.noteMended()
 		s.logger.Warn("damaged file is replaced from the journal", "key", key, "file", keyPath(key), "error", err)
 		return r, nil
 	}
@@ -228,6 +235,7 @@ func (s *Store) readJournal(e entry) (replication.Record, bool) {
 	}
 	s.backlog.put(e.key, &unfiled{
 		version: e.meta.Version, deleted: r.Deleted, at: e.at.position(), contentType: r.ContentType, content: payload[1:],
+		size: e.meta.Size,
 	})
 	s.wake()
 	return r, true

@@ -28,6 +28,7 @@ type volume struct {
 	logger  hclog.Logger
 	reserve int           // the size of the reserve in bytes
 	staged  atomic.Uint64 // numbers the files in tmp
+	noRoom  atomic.Uint64 // how often there was no room
 
 	refilling sync.Mutex // held while the reserve is made again
 
@@ -84,6 +85,7 @@ func (v *volume) judge(err error) error {
 		return err
 	case isFull(err) && !errors.As(err, &unsure):
 		err = fmt.Errorf("%w: %w", replication.ErrDiskFull, err)
+		v.noRoom.Add(1)
 		v.mu.Lock()
 		first := v.full == nil
 		v.full = err

@@ -56,6 +56,9 @@ func (m *Membership) listConfig() (*memberlist.Config, error) {
 	c.TCPTimeout = 2 * time.Second
 	c.DeadNodeReclaimTime = time.Nanosecond // a dead node may return at another address at once
 	c.Delegate, c.Events, c.Merge, c.Alive, c.Ping = gossip{m}, gossip{m}, gossip{m}, gossip{m}, gossip{m}
+	if c.MetricLabels, err = m.beginMeasuring(); err != nil {
+		return nil, fmt.Errorf("measure gossip: %w", err)
+	}
 	c.Logger = log.New(&listLog{m.cfg.Logger.Named("memberlist")}, "", 0)
 	return c, nil
 }

@@ -17,6 +17,7 @@ func (m *Membership) Start() error {
 	}
 	m.started.Store(true)
 	if m.list, err = memberlist.Create(conf); err != nil {
+		m.endMeasuring()
 		return err
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -45,6 +46,7 @@ func (m *Membership) shutDown() {
 		m.logger.Debug("gossip did not end in good order", "error", err)
 	}
 	m.loops.Wait()
+	m.endMeasuring()
 }
 
 // sayGoodbye tells the others that this node stops: those that answer directly, all by gossip.

@@ -25,6 +25,7 @@ type Membership struct {
 	keyring  *memberlist.Keyring    // nil: gossip is not encrypted
 	updating sync.Mutex             // held during list.UpdateNode
 	keying   sync.Mutex             // held while keyring changes
+	measures measures
 
 	mu     sync.Mutex // guards all below; never held while calling memberlist, which calls us with its lock held
 	self   info
@@ -34,6 +35,9 @@ type Membership struct {
 	states map[string]entered
 	moves  []move    // entered states that are not logged yet
 	birth  time.Time // when this process founded a cluster, zero if it did not
+
+	inForce       roster.Roster // at the last refresh
+	rosterChanges uint64
 
 	// former are the other members of a cluster that this node has no roster of any more, from the
 	// time before its data was set aside: it must get back to them. It may be empty, and is nil

@@ -610,3 +610,54 @@ func TestAMemberThatIsNotSyncedAgreesToNoChange(t *testing.T) {
 	}
 	await(t, "2: a=alive b=alive", a, b)
 }
+
+func TestStatsCountChangesOfTheRosterAndGossip(t *testing.T) {
+	t.Parallel()
+	net := newNetwork()
+	a, b, c := trio(t, net)
+	before := a.Stats()
+	for _, name := range []string{"msg.alive", "udp.sent", "gossip"} {
+		if got := before.Gossip[name]; got.Count == 0 || got.Sum <= 0 {
+			t.Errorf("%s: got %+v, want something", name, got)
+		}
+	}
+	if got := before.Gossip["gossip"]; got.Sum/float64(got.Count) > 1 {
+		t.Errorf("a round of gossip: got %v s on average, want far less than one", got.Sum/float64(got.Count))
+	}
+	b.kill()
+	await(t, "3: a=alive b=failed c=alive", a, c)
+	if got := a.Stats(); got.RosterChanges != before.RosterChanges {
+		t.Errorf("after a failure: got %d changes of the roster, want %d", got.RosterChanges, before.RosterChanges)
+	}
+	if err := c.Forget(t.Context(), "b", false); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "2: a=alive c=alive", a, c)
+	if got := a.Stats(); got.RosterChanges != before.RosterChanges+1 {
+		t.Errorf("after one is forgotten: got %d changes of the roster, want %d", got.RosterChanges, before.RosterChanges+1)
+	}
+	if dead := a.Stats().Gossip["msg.dead"].Sum + a.Stats().Gossip["msg.suspect"].Sum; dead == 0 {
+		t.Error("got no message of gossip about a member that failed")
+	}
+}
+
+// TestWhatMemberlistMeasuresIsOfOneNode: it tells one place for the whole process.
+func TestWhatMemberlistMeasuresIsOfOneNode(t *testing.T) {
+	t.Parallel()
+	a := newNetwork().start(t, named("a"))
+	b, c, d := trio(t, newNetwork())
+	for _, n := range []*node{b, c, d} {
+		if n.Stats().Gossip["udp.sent"].Sum == 0 {
+			t.Errorf("%s: got no packets, want some", n.config.Name)
+		}
+	}
+	if got := a.Stats().Gossip["udp.sent"].Sum; got != 0 {
+		t.Errorf("a node alone: got %v bytes of packets, want none", got)
+	}
+	b.stop()
+	before := b.Stats().Gossip["udp.sent"].Sum
+	await(t, "3: a=stopped b=alive c=alive", c, d)
+	if got := b.Stats().Gossip["udp.sent"].Sum; got != before {
+		t.Errorf("of a node that stopped: got %v bytes, want %v as before", got, before)
+	}
+}

@@ -56,6 +56,10 @@ func (m *Membership) refresh() {
 		m.die(ErrRemoved)
 	}
 	m.refreshSelf(stands.force, now)
+	if m.started.Load() && !stands.force.Equal(m.inForce) {
+		m.rosterChanges++
+	}
+	m.inForce = stands.force
 	s := &Snapshot{Cluster: m.cfg.Cluster, ClusterID: stands.force.Cluster, Self: m.cfg.ID}
 	for _, r := range m.ledger.Rosters() {
 		s.Rosters = append(s.Rosters, r.Members())

@@ -15,7 +15,7 @@ import (
 func TestRequestsAreNotLoggedWhereTheLogIsOff(t *testing.T) {
 	config, _ := fakes()
 	config.Log = hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: new(bytes.Buffer)})
-	a := newAPI(config).(*api)
+	a := newAPI(config)
 	r, err := http.NewRequest("GET", "/foo", nil)
 	if err != nil {
 		t.Fatal(err)

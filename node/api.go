@@ -3,12 +3,12 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"net/http"
 
 	"github.com/gorilla/mux"
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -120,6 +120,8 @@ type apiConfig struct {
 	// Exposed: anybody on the network can take part.
 	Exposed bool
 
+	// Metrics is told of all requests, and told by GET /-/metrics; nil: of nobody else.
+	Metrics *metrics.Metrics
 	// Log gets a line per request at debug and one per failure at warn or error; nil: none.
 	Log hclog.Logger
 }
@@ -128,15 +130,20 @@ type apiConfig struct {
 // safe for concurrent use.
 type api struct {
 	apiConfig
-	router *mux.Router
+	router   *mux.Router
+	requests *metrics.HTTP
 }
 
 // newAPI returns the handler of all that a node serves over HTTP.
-func newAPI(config apiConfig) http.Handler {
+func newAPI(config apiConfig) *api {
 	if config.Log == nil {
 		config.Log = hclog.NewNullLogger()
 	}
 	a := &api{apiConfig: config}
+	if a.Metrics == nil {
+		a.Metrics = metrics.New("")
+	}
 	a.router = a.routes()
+	a.requests = a.Metrics.HTTP(paths(a.router))
 	return a
 }

@@ -42,6 +42,12 @@
 // whole value; of the conditions on reads only If-None-Match is known, since times of one
 // second cannot tell versions apart; conditions on writes are refused, not ignored.
 //
+// # Metrics
+//
+// Package metrics reads what the parts know of themselves when GET /-/metrics asks. What it cannot
+// read later it is told at three places: when a request was answered (logRequest), when another
+// node was asked (callAt), and when the journal was synced (disk.Config.Synced).
+//
 // # Errors
 //
 // One table, kinds, tells for each sort of error its status, its code, its title, and the

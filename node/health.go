@@ -1,12 +1,15 @@
 package node
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/replication"
 )
 
@@ -23,6 +26,7 @@ GET    /-/healthy                         200 while this node serves
 GET    /-/ready                           200 while this node can do its work, else why not
 GET    /-/digest                          the same on all nodes that have the same keys
 GET    /-/inspect/KEY                     what each node has for the key
+GET    /-/metrics                         how this node is doing, for Prometheus
 GET    /-/keys[?prefix=&after=&limit=&r=] the keys in order, 100 at a time
 POST   /-/leave                           have this node leave the cluster for good, and end
 POST   /-/repair?accept-loss=1            have this node go on without what nobody alive has
@@ -68,6 +72,22 @@ func (a *api) ready(w *response, r *http.Request) error {
 		w.Header().Set("Retry-After", "1")
 	}
 	return w.send(status, plainText, []byte(text.String()))
+}
+
+// isReady reports whether ready would say so.
+func (a *api) isReady() bool {
+	return !slices.ContainsFunc(a.checks(), func(c check) bool { return c.err != nil })
+}
+
+func (a *api) metrics(w *response, r *http.Request) error {
+	if _, err := parameters(r); err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if err := a.Metrics.Write(&text); err != nil {
+		return err
+	}
+	return w.send(http.StatusOK, metrics.ContentType, text.Bytes())
 }
 
 // check is one condition of being ready; err says, fit for anybody to read, why it does not hold.

@@ -112,6 +112,7 @@ func (a *api) finish(w *response, r *http.Request, started time.Time) {
 }
 
 func (a *api) logRequest(w *response, r *http.Request, started time.Time) {
+	a.requests.Observe(r.Method, rawPath(r), w.status, time.Since(started))
 	level := hclog.Debug
 	switch {
 	case w.status == http.StatusInternalServerError:

@@ -100,7 +100,7 @@ func TestAPanicAnswers500AndIsLogged(t *testing.T) {
 // TestAPanicWithinAnAnswerCutsIt: what was sent so far must not pass for the whole.
 func TestAPanicWithinAnAnswerCutsIt(t *testing.T) {
 	config, _ := fakes()
-	a := newAPI(config).(*api)
+	a := newAPI(config)
 	w := &response{ResponseWriter: httptest.NewRecorder()}
 	defer func() {
 		if got := recover(); got != http.ErrAbortHandler {

@@ -19,6 +19,7 @@ import (
 	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/membership/transport"
+	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
@@ -32,6 +33,7 @@ type Node struct {
 	id, name, address string
 	origin            uint64
 
+	metrics     *metrics.Metrics
 	store       *disk.Store
 	transport   *transport.Transport
 	membership  *membership.Membership
@@ -82,7 +84,7 @@ func Open(cfg Config) (*Node, error) {
 func newNode(cfg Config) *Node {
 	cfg = cfg.withDefaults()
 	n := &Node{
-		cfg: cfg, logger: cfg.Logger, origin: newOrigin(), port: cfg.Port,
+		cfg: cfg, logger: cfg.Logger, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
 		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), secrets: new(atomic.Pointer[secret.Set]),
 	}
 	n.secrets.Store(new(secret.Set))
@@ -99,7 +101,9 @@ func newOrigin() uint64 {
 }
 
 func (n *Node) storage() disk.Config {
-	return disk.Config{Dir: n.cfg.Data, Logger: n.logger.Named("disk"), CheckpointBytes: n.cfg.CheckpointBytes}
+	return disk.Config{
+		Dir: n.cfg.Data, Logger: n.logger.Named("disk"), CheckpointBytes: n.cfg.CheckpointBytes, Synced: n.metrics.Synced,
+	}
 }
 
 func (n *Node) open() (err error) {
@@ -128,7 +132,7 @@ func (n *Node) open() (err error) {
 		return fmt.Errorf("advertise: %w", err)
 	}
 	n.peers = newPeers(peersConfig{
-		Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock,
+		Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock, Asked: n.metrics.Asked,
 		Identity: n.identity, Logger: n.logger.Named("peers"),
 	})
 	if err := n.join(); err != nil {
@@ -215,12 +219,19 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		Self: n.id, Name: n.name, MaxValue: n.cfg.MaxValue,
 		Coordinator: n.coordinator, Cluster: n.membership, Monitor: n.monitor, Store: n.store,
 		Syncer: n.syncer, Collector: n.collector, Operations: n,
-		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Exposed: n.cfg.exposed(), Log: log,
+		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Exposed: n.cfg.exposed(),
+		Metrics: n.metrics, Log: log,
 	}
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
 	}
-	n.server = newServer(newAPI(config), log)
+	handler := newAPI(config)
+	n.server = newServer(handler, log)
+	n.metrics.Watch(metrics.Sources{
+		ID: n.id, Name: n.name, Cluster: n.cfg.Cluster, Ready: handler.isReady,
+		Members: n.membership, Port: n.transport, Coordinator: n.coordinator, Monitor: n.monitor,
+		Syncer: n.syncer, Collector: n.collector, Mender: n.mender, Store: n.store,
+	})
 	return nil
 }
 

@@ -32,7 +32,7 @@ const (
 
 var errNoAddress = errors.New("address is not known")
 
-// peersConfig is what peers works with. All fields but the last two are needed.
+// peersConfig is what peers works with. All fields but the last three are needed.
 type peersConfig struct {
 	// Hello says who this node is, as of now.
 	Hello func() membership.Hello
@@ -47,6 +47,9 @@ type peersConfig struct {
 	Identity *secret.Identity
 	// Logger: nil means none.
 	Logger hclog.Logger
+	// Asked is told of each request to a node that has ended, and why there was no answer; nil:
+	// nobody is. It must not block.
+	Asked func(id, op string, took time.Duration, err error)
 }
 
 // rosterNews is what this node tells of the roster, and learns of it from answers.
@@ -270,7 +273,11 @@ func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte,
 		ctx, cancel = context.WithTimeout(ctx, callTime)
 		defer cancel()
 	}
+	began := time.Now()
 	answer, status, err := p.post(ctx, op, id, address, body, limit)
+	if p.Asked != nil {
+		p.Asked(id, op, time.Since(began), err)
+	}
 	if err == nil {
 		err = p.read(op, answer, status, decode)
 	}

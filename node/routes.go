@@ -38,6 +38,7 @@ func (a *api) routes() *mux.Router {
 	route("/-/digest", a.digest, GET, HEAD)
 	route("/-/inspect/{key}", a.inspect, GET, HEAD)
 	route("/-/keys", a.list, GET, HEAD)
+	route("/-/metrics", a.metrics, GET, HEAD)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 
@@ -55,6 +56,18 @@ func (a *api) routes() *mux.Router {
 	r.NotFoundHandler = a.serve(a.notFound)
 	r.MethodNotAllowedHandler = a.serve(a.methodNotAllowed)
 	return r
+}
+
+// paths returns those that r has routes for.
+func paths(r *mux.Router) (paths []string) {
+	_ = r.Walk(func(route *mux.Route, _ *mux.Router, _ []*mux.Route) error {
+		path, err := route.GetPathTemplate()
+		if err == nil {
+			paths = append(paths, path)
+		}
+		return nil
+	}) // the error is that of the function above
+	return paths
 }
 
 func (a *api) notFound(w *response, r *http.Request) error {

@@ -98,6 +98,7 @@ type Coordinator struct {
 	turn    atomic.Uint32 // spreads reads over peers
 	mending sync.Map      // keys whose damaged records are being mended
 
+	ended   endings
 	clients atomic.Int64   // requests under way
 	running sync.WaitGroup // requests and the calls they started
 	mu      sync.Mutex     // guards closed, and running against Add after Wait

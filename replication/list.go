@@ -94,6 +94,12 @@ type Listing struct {
 // *QuorumError with a valid Receipt. Each time that the
 // replicas are asked ends after Config.Timeout; List ends when ctx does. Safe for concurrent use.
 func (c *Coordinator) List(ctx context.Context, span Span, level Level) (Listing, Receipt, error) {
+	page, receipt, err := c.list(ctx, span, level)
+	c.ended.lists.note(err)
+	return page, receipt, err
+}
+
+func (c *Coordinator) list(ctx context.Context, span Span, level Level) (Listing, Receipt, error) {
 	if err := span.Valid(); err != nil {
 		return Listing{}, Receipt{}, fmt.Errorf("%s: %w", opList, err)
 	}

@@ -18,6 +18,12 @@ import (
 // Other errors: one that wraps ErrBadKey, ErrNotReady or ErrClosed, or a *QuorumError with a
 // valid Receipt. Get ends when ctx does and after Config.Timeout. Safe for concurrent use.
 func (c *Coordinator) Get(ctx context.Context, key string, level Level) (Record, Receipt, error) {
+	record, receipt, err := c.get(ctx, key, level)
+	c.ended.gets.note(err)
+	return record, receipt, err
+}
+
+func (c *Coordinator) get(ctx context.Context, key string, level Level) (Record, Receipt, error) {
 	if err := ValidKey(key); err != nil {
 		return Record{}, Receipt{}, fmt.Errorf("%s: %w", opGet, err)
 	}

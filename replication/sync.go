@@ -135,6 +135,8 @@ type SyncStats struct {
 	Complete, Incomplete, Failed uint64
 	// Records and Bytes are what came and was applied, or discarded as something newer was here.
 	Records, Bytes uint64
+	// LastComplete is when the last pull was completed; zero if none was.
+	LastComplete time.Time
 }
 
 // NewSyncer returns a syncer, or all that is wrong with cfg. It does nothing until Run.
@@ -404,6 +406,7 @@ func (s *Syncer) visit(ctx context.Context, id string) {
 		// told before would else be asked again and again.
 		p.wanted = nil
 		s.stats.Complete++
+		s.stats.LastComplete = time.Now()
 		return
 	}
 	if errors.Is(err, errIncomplete) {

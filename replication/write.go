@@ -19,12 +19,16 @@ import (
 // whether anything may have been written. When ctx ends early the write goes on without anybody
 // waiting for it, and the error wraps ctx's. Safe for concurrent use.
 func (c *Coordinator) Put(ctx context.Context, key string, value []byte, contentType string, level Level) (Receipt, error) {
-	return c.write(ctx, opPut, Record{Key: key, Value: value, ContentType: contentType}, level)
+	receipt, err := c.write(ctx, opPut, Record{Key: key, Value: value, ContentType: contentType}, level)
+	c.ended.puts.note(err)
+	return receipt, err
 }
 
 // Delete stores a tombstone under key, whether or not there is a value. All else as for Put.
 func (c *Coordinator) Delete(ctx context.Context, key string, level Level) (Receipt, error) {
-	return c.write(ctx, opDelete, Record{Key: key, Deleted: true}, level)
+	receipt, err := c.write(ctx, opDelete, Record{Key: key, Deleted: true}, level)
+	c.ended.deletes.note(err)
+	return receipt, err
 }
 
 func (c *Coordinator) write(ctx context.Context, op string, record Record, level Level) (Receipt, error) {

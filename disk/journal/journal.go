@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 var (
@@ -54,6 +55,9 @@ type Config struct {
 	// says that the machine is short of something, such as room on the disk, which may pass.
 	// nil: there are no such errors.
 	Passing func(error) bool
+	// Synced, unless nil, is told how long each sync of appended entries took that did not fail.
+	// It must not block: all who append wait for it.
+	Synced func(took time.Duration)
 }
 
 const (
@@ -75,6 +79,7 @@ type Journal struct {
 	segment int64
 	slack   int64
 	passing func(error) bool
+	synced  func(took time.Duration)
 
 	// leading has an element while somebody writes. That one owns end and changes current.
 	leading chan struct{}
@@ -224,9 +229,11 @@ func (j *Journal) write(b *batch, last bool) error {
 		}
 		return j.fail(fmt.Errorf("write journal: %w", err))
 	}
+	began := time.Now()
 	if err := s.file.Sync(); err != nil {
 		return j.fail(fmt.Errorf("sync journal: %w", err))
 	}
+	j.synced(time.Since(began))
 	b.buffer, b.number, b.offset = frame, s.number, j.end
 	j.end += length
 	if j.end > s.length {
@@ -435,6 +442,13 @@ func (j *Journal) Remove(upto uint64) error {
 			j.mu.Unlock()
 		}
 	}
+}
+
+// Count returns how many segments there are but for those prepared.
+func (j *Journal) Count() int {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return len(j.segments)
 }
 
 // Segments returns the numbers of the oldest segment and the current one.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // DamageError tells what replay had to leave out. It wraps ErrDamaged.
@@ -42,12 +43,16 @@ func Open(cfg Config, from uint64, replay Replay) (*Journal, error) {
 		segment:  cmp.Or(cfg.SegmentBytes, defaultSegment),
 		slack:    cmp.Or(cfg.SlackBytes, defaultSlack),
 		passing:  cfg.Passing,
+		synced:   cfg.Synced,
 		leading:  make(chan struct{}, 1),
 		segments: make(map[uint64]*segment),
 		oldest:   from,
 	}
 	if j.passing == nil {
 		j.passing = func(error) bool { return false }
+	}
+	if j.synced == nil {
+		j.synced = func(time.Duration) {}
 	}
 	numbers, err := j.list()
 	if from == 0 {
