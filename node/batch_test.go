@@ -308,3 +308,31 @@ func TestCallsAfterCloseFailAndThoseBeforeEnd(t *testing.T) {
 		t.Errorf("call after Close: got %v, want errPeersClosed", err)
 	}
 }
+
+func TestARequestTellsWhoAsksAsOfNow(t *testing.T) {
+	b := newFar(t, idB)
+	b.open()
+	p := askerOf(t, map[string]*far{idB: b})
+	hello := p.Hello()
+	p.Hello = func() membership.Hello { return hello }
+	var told membership.Hello
+	b.roster.admit = func(h membership.Hello) error { told = h; return nil }
+	b.roster.stamp = func() string { return "s2" }
+	news := p.Roster.(*fakeNews)
+	for name, change := range map[string]func(){
+		"nothing":     func() {},
+		"its cluster": func() { hello.ClusterID = "c2" },
+		"its address": func() { hello.Address = "127.0.0.1:9009" },
+	} {
+		change()
+		for range 2 { // the second time, all is as it was
+			if _, err := p.Lookup(t.Context(), idB, "foo"); err != nil || told != hello {
+				t.Errorf("%s has changed: got %v, %+v, want %+v", name, err, told, hello)
+			}
+		}
+	}
+	news.merged, news.stamp = nil, "s2"
+	if _, err := p.Lookup(t.Context(), idB, "foo"); err != nil || len(news.merged) > 0 {
+		t.Errorf("the roster is the same now: got %v with %q merged, want nothing", err, news.merged)
+	}
+}

@@ -121,6 +121,10 @@ func appendMeta(b []byte, m replication.Meta) []byte {
 	return binary.AppendUvarint(b, uint64(m.Size))
 }
 
+// outcomesRoom returns enough room for n outcomes without errors, with their number, and an empty
+// state behind them.
+func outcomesRoom(n int) int { return 11 + n*(2+version.Size+binary.MaxVarintLen64) }
+
 func appendOutcomes(b []byte, outcomes []replication.Outcome) []byte {
 	b = binary.AppendUvarint(b, uint64(len(outcomes)))
 	for _, o := range outcomes {
@@ -295,7 +299,7 @@ func (d *decoder) keys() []string {
 
 func (d *decoder) record() replication.Record {
 	r := replication.Record{Key: d.key(), Version: d.version(), Deleted: d.flags(flagDeleted) != 0}
-	r.ContentType = d.text(maxContentType)
+	r.ContentType = d.contentType()
 	r.Value = d.bytes()
 	if r.Deleted && (r.ContentType != "" || len(r.Value) > 0) {
 		d.fail("tombstone with a value")
@@ -304,6 +308,15 @@ func (d *decoder) record() replication.Record {
 		d.fail("content type with odd characters")
 	}
 	return r
+}
+
+// contentType reads a content type. Most are the same, which takes no memory.
+func (d *decoder) contentType() string {
+	if rest := d.rest; len(rest) > len(plainText) && rest[0] == byte(len(plainText)) && string(rest[1:1+len(plainText)]) == plainText {
+		d.rest = rest[1+len(plainText):]
+		return plainText
+	}
+	return d.text(maxContentType)
 }
 
 func (d *decoder) records() []replication.Record {

@@ -33,7 +33,9 @@ var drawRecord = rapid.Custom(func(t *rapid.T) replication.Record {
 		Deleted: rapid.Bool().Draw(t, "deleted"),
 	}
 	if !r.Deleted {
-		r.ContentType = rapid.StringMatching(`[ -~]{0,255}`).Draw(t, "content type")
+		r.ContentType = rapid.OneOf(
+			rapid.StringMatching(`[ -~]{0,255}`), rapid.Just(plainText), rapid.StringMatching(`[ -~]{25}`), // as long as plainText
+		).Draw(t, "content type")
 		r.Value = rapid.SliceOf(rapid.Byte()).Draw(t, "value")
 	}
 	return r

@@ -15,11 +15,12 @@ type link struct {
 	writes  lane[[]replication.Record, []replication.Outcome]
 	lookups lane[string, replication.Outcome]
 	fetches lane[string, replication.Record]
+
+	heading heading // guarded by peers.mu
 }
 
 func (p *peers) newLink(id string) *link {
 	begin := func() (context.Context, context.CancelFunc) { return context.WithTimeout(p.life, flightTime) }
-	keySize := func(key string) int { return len(key) + 2 }
 	one := batching()
 	one.calls, one.width = 1, fetchWidth
 	return &link{
@@ -66,7 +67,7 @@ func (p *peers) carryWrites(ctx context.Context, id string, batch [][]replicatio
 
 // carryLookups looks all keys of a batch up at node id in one request.
 func (p *peers) carryLookups(ctx context.Context, id string, keys []string) ([]replication.Outcome, error) {
-	return p.outcomes(ctx, "lookup", id, appendKeys(nil, keys), len(keys))
+	return p.outcomes(ctx, "lookup", id, appendKeys(make([]byte, 0, keysRoom(keys)), keys), len(keys))
 }
 
 // outcomes sends body to node id, which answers with an outcome for each of n items.
@@ -81,6 +82,17 @@ func (p *peers) outcomes(ctx context.Context, op, id string, body []byte, n int)
 	}
 	return outcomes, nil
 }
+
+// keysRoom returns enough room for keys in their binary form, with their number.
+func keysRoom(keys []string) int {
+	room := 10
+	for _, key := range keys {
+		room += keySize(key)
+	}
+	return room
+}
+
+func keySize(key string) int { return 2 + len(key) }
 
 func (p *peers) carryFetch(ctx context.Context, id, key string) (replication.Record, error) {
 	var record replication.Record

@@ -164,7 +164,7 @@ func (a *api) peerWrite(_ context.Context, _ membership.Hello, body []byte) ([]b
 	if err := d.end(); err != nil {
 		return nil, err
 	}
-	return appendOutcomes(nil, a.Replica.Write(records)), nil
+	return appendOutcomes(make([]byte, 0, outcomesRoom(len(records))), a.Replica.Write(records)), nil
 }
 
 // peerLookup answers for each key by itself: that one is damaged is no news of the others.
@@ -178,7 +178,7 @@ func (a *api) peerLookup(_ context.Context, _ membership.Hello, body []byte) ([]
 	for i, key := range keys {
 		outcomes[i].Current, outcomes[i].Err = a.Replica.Lookup(key)
 	}
-	return appendOutcomes(nil, outcomes), nil
+	return appendOutcomes(make([]byte, 0, outcomesRoom(len(keys))), outcomes), nil
 }
 
 func (a *api) peerFetch(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {

@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -83,8 +82,8 @@ type peers struct {
 
 	mu      sync.Mutex // guards the fields below, and running against Add after Wait
 	closed  bool
-	links   map[string]*link
-	running sync.WaitGroup // calls in lanes, and batches
+	links   map[string]*link // and the headings in them
+	running sync.WaitGroup   // calls in lanes, and batches
 }
 
 var _ replication.Peers = (*peers)(nil)
@@ -289,25 +288,11 @@ func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte,
 
 // post returns the body of node id's answer, and its status.
 func (p *peers) post(ctx context.Context, op, id, address string, body []byte, limit int64) ([]byte, int, error) {
-	request := (&http.Request{
-		Method: http.MethodPost,
-		URL:    p.url(id, address, peerPath+op),
-		Host:   address,
-		Header: http.Header{
-			"Content-Type": {peerType},
-			// Present but empty is not sent; it says that this request may be sent again. A
-			// peer that restarted has closed the connections that wait here, and that must
-			// not look as if it failed.
-			"Idempotency-Key": {},
-		},
-		ContentLength: int64(len(body)),
-		Body:          io.NopCloser(bytes.NewReader(body)),
-		GetBody:       func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil },
-	}).WithContext(ctx)
-	request.Header.Set(headerProtocol, protocol)
-	request.Header.Set(headerTo, id)
-	request.Header.Set(headerRoster, p.Roster.Stamp())
-	setHello(request.Header, p.Hello())
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
+	if err != nil {
+		return nil, 0, err
+	}
+	request.URL, request.Host, request.Header = p.url(id, address, peerPath+op), address, p.headers(id)
 
 	// The transport itself follows no redirect.
 	response, err := p.RoundTrip(request)
@@ -323,6 +308,40 @@ func (p *peers) post(ctx context.Context, op, id, address string, body []byte, l
 		return nil, 0, fmt.Errorf("read answer: %w", err)
 	}
 	return answer, response.StatusCode, nil
+}
+
+// heading is the headers of requests to one node, which stay the same for long.
+type heading struct {
+	hello   membership.Hello
+	stamp   string
+	headers http.Header // never changed
+}
+
+// headers returns the headers of a request to node id, which must not be changed.
+func (p *peers) headers(id string) http.Header {
+	hello, stamp := p.Hello(), p.Roster.Stamp()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.links[id]
+	if l != nil && l.heading.hello == hello && l.heading.stamp == stamp {
+		return l.heading.headers
+	}
+	headers := http.Header{
+		"Content-Type": {peerType},
+		// Present but empty is not sent; it says that this request may be sent again. A
+		// peer that restarted has closed the connections that wait here, and that must
+		// not look as if it failed.
+		"Idempotency-Key": {},
+		"User-Agent":      {}, // as above: it would tell nothing
+	}
+	headers.Set(headerProtocol, protocol)
+	headers.Set(headerTo, id)
+	headers.Set(headerRoster, stamp)
+	setHello(headers, hello)
+	if l != nil {
+		l.heading = heading{hello, stamp, headers}
+	}
+	return headers
 }
 
 // sentBy returns nil if node id sent the response, in our protocol.

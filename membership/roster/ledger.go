@@ -84,6 +84,9 @@ type known struct {
 	// heard holds rosters that other nodes have accepted to follow the one in force, by hash.
 	// It need not be durable: a quorum tells it again.
 	heard map[string]Roster
+
+	stamping sync.Once // guards stamped
+	stamped  string
 }
 
 // Config is what a Ledger works with.
@@ -160,20 +163,26 @@ func (l *Ledger) Rosters() []Roster {
 // Pending reports whether a change is under way whose fate is not known here.
 func (l *Ledger) Pending() bool { return len(l.Rosters()) > 1 }
 
-// Stamp returns a short text that differs between ledgers that would tell different things.
-func (l *Ledger) Stamp() string {
-	k := l.Knowledge()
-	if k.Roster.IsZero() {
-		return "none"
-	}
-	stamp := k.Roster.Hash()
-	if k.Accepted != nil {
-		stamp += "+" + k.Accepted.Hash()
-	}
-	if len(k.Learners) > 0 {
-		stamp += "*" + Roster{Added: k.Learners}.Hash()
-	}
-	return stamp
+// Stamp returns a short text that differs between ledgers that would tell different things. It
+// costs nothing unless something has changed since the last call: each request between nodes has it.
+func (l *Ledger) Stamp() string { return l.known.Load().stamp() }
+
+func (k *known) stamp() string {
+	k.stamping.Do(func() {
+		told := k.knowledge()
+		if told.Roster.IsZero() {
+			k.stamped = "none"
+			return
+		}
+		k.stamped = told.Roster.Hash()
+		if told.Accepted != nil {
+			k.stamped += "+" + told.Accepted.Hash()
+		}
+		if len(told.Learners) > 0 {
+			k.stamped += "*" + Roster{Added: told.Learners}.Hash()
+		}
+	})
+	return k.stamped
 }
 
 // Knowledge returns what l tells other ledgers.
