@@ -111,10 +111,10 @@ func (m *Membership) admitProcess(ctx context.Context, h Hello) error {
 func (m *Membership) Consent(ctx context.Context, h Hello, b []byte) ([]byte, error) {
 	var ask message
 	if err := json.Unmarshal(b, &ask); err != nil {
-		return nil, fmt.Errorf("message between members makes no sense: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrBadMessage, err)
 	}
 	if ask.fields() != 1 {
-		return nil, errors.New("message between members asks for several things at once")
+		return nil, fmt.Errorf("%w: it asks for several things at once, or for nothing", ErrBadMessage)
 	}
 	if ask.News == nil { // news may be asked for by anybody who looks for a cluster
 		if err := m.Admit(ctx, h); err != nil {

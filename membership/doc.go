@@ -21,7 +21,7 @@
 //   - seeker: a node in no cluster, or alone in its own and told to join another.
 //   - ghost: a node that is gone while another one stands in its place, left by a machine that
 //     was wiped: a learner while a member of its name or address is live, a member while one of
-//     its name and address is.
+//     its name and address is. So is a learner of which nobody knows more than the id for long.
 //
 // # Invariants
 //

@@ -102,7 +102,7 @@ func (m *Membership) nextGhost(ctx context.Context, r roster.Roster) (roster.Cha
 		if !ghost.Enrolled || r.HasRemoved(ghost.ID) || !m.gone(ghost.ID) {
 			continue
 		}
-		succeeded := slices.ContainsFunc(s.Members, func(heir Member) bool {
+		succeeded := m.anonymous(ghost) || slices.ContainsFunc(s.Members, func(heir Member) bool {
 			return heir.ID != ghost.ID && heir.Counted && heir.Live && succeeds(heir, ghost, r.Has(ghost.ID))
 		})
 		// Another node may use its name by chance; it answers, though gossip has not found it yet.
@@ -111,6 +111,17 @@ func (m *Membership) nextGhost(ctx context.Context, r roster.Roster) (roster.Cha
 		}
 	}
 	return roster.Change{}, false
+}
+
+// anonymousFor is how long a learner of which nobody knows more than the id is waited for, in
+// paces: far longer than gossip takes to tell its name.
+const anonymousFor = 60
+
+// anonymous reports whether nothing but the id is known of a learner, and for long. Its disk
+// was wiped, or it asked for something once and was never heard again, and whoever had heard its name
+// ended before that was saved.
+func (m *Membership) anonymous(learner Member) bool {
+	return !learner.Counted && learner.Address == "" && m.cfg.Now().Sub(learner.Since) >= anonymousFor*m.cfg.Pace
 }
 
 // succeeds reports whether a member that counts stands where a node that is gone stood. Nothing is

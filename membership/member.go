@@ -111,6 +111,8 @@ var (
 	// ErrNotSynced is returned by changes of the roster on, and by, a member that is not synced: it
 	// may have forgotten what it agreed to before.
 	ErrNotSynced = errors.New("member is not synced")
+	// ErrBadMessage is wrapped by the error for a message between members that makes no sense.
+	ErrBadMessage = errors.New("message between members makes no sense")
 	// ErrTwin is returned to a process whose node id a live process at another address has.
 	ErrTwin = errors.New("another live process has the same node id")
 )

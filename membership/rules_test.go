@@ -306,6 +306,29 @@ func TestAMemberThatIsGoneIsAGhostOnceAnotherHasItsNameAndAddress(t *testing.T) 
 	}
 }
 
+// Such a learner has no name or address by which another could succeed it.
+func TestALearnerOfWhichOnlyTheIDIsKnownIsAGhostAfterAWhile(t *testing.T) {
+	m, _ := alone(t)
+	now := time.Now()
+	m.cfg.Now = func() time.Time { return now }
+	if err := m.Enroll(nodeID("6")); err != nil {
+		t.Fatal(err)
+	}
+	wait := anonymousFor * m.cfg.Pace
+	for after, want := range map[time.Duration]bool{0: false, wait - 1: false, wait: true} {
+		m.cfg.Now = func() time.Time { return now.Add(after) }
+		change, got := m.nextGhost(t.Context(), m.ledger.Roster())
+		if got != want || got && change != (roster.Change{Remove: nodeID("6")}) {
+			t.Errorf("after %v: got %+v, %v, want %v", after, change, got, want)
+		}
+	}
+	m.hears("6", info{Cluster: m.Snapshot().ClusterID}, now)
+	m.update(func() { m.peers[nodeID("6")].gossiping = false })
+	if change, got := m.nextGhost(t.Context(), m.ledger.Roster()); got {
+		t.Errorf("its name is known now: got %+v, want nothing", change)
+	}
+}
+
 func TestMembersAreFoundByID(t *testing.T) {
 	m, _ := alone(t)
 	var want []string
