@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -139,9 +140,9 @@ func TestListGoesOnWhenAReplicaFailsBetweenTwoStretches(t *testing.T) {
 		for _, id := range []string{"a", "b", "c"} {
 			cl[id].store.Apply(batch)
 		}
-		asked := 0
+		var asked atomic.Int32
 		cl["a"].peers.lost = func(_ context.Context, what, id string) error {
-			if asked++; id == "b" && asked > 4 {
+			if n := asked.Add(1); id == "b" && n > 4 {
 				return errRefused
 			}
 			return nil

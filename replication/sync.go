@@ -126,6 +126,9 @@ type SyncProgress struct {
 	From string
 	// Pulled is how many of the Offered keys were dealt with.
 	Pulled, Offered uint64
+	// Awaited is how many members have to be back with what they have, before this node can be
+	// synced. It is 0 for one that is, and for one whose operator has accepted the loss.
+	Awaited int
 }
 
 // SyncStats counts what a Syncer did since it was made.
@@ -248,11 +251,23 @@ func (s *Syncer) Synced() bool {
 	return s.synced
 }
 
-// Progress returns how far the pull under way has got.
+// Progress returns how far the pull under way has got, and for whom this node has to wait.
 func (s *Syncer) Progress() SyncProgress {
+	view := s.cfg.Members.View()
+	marked := s.cfg.Memory.syncedAs(view)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.progress
+	p := s.progress
+	if !s.synced && !s.lossAccepted {
+		p.Awaited = awaited(view, marked, s.pulled)
+	}
+	return p
+}
+
+// pulled reports whether a pull from a member was completed that counts. The caller holds s.mu.
+func (s *Syncer) pulled(id string) bool {
+	p := s.sources[id]
+	return p != nil && p.complete
 }
 
 // Stats returns what was done so far.
@@ -299,10 +314,7 @@ func (s *Syncer) settle() bool {
 		}
 	}
 	member := s.member
-	synced := checked && (s.synced || caughtUp(view, s.cfg.Memory.syncedAs(view), s.lossAccepted, func(id string) bool {
-		p := s.sources[id]
-		return p != nil && p.complete
-	}))
+	synced := checked && (s.synced || caughtUp(view, s.cfg.Memory.syncedAs(view), s.lossAccepted, s.pulled))
 	s.mu.Unlock()
 	if synced && member {
 		// First it is remembered, then it is told: others may from then on rely on it.

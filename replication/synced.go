@@ -14,7 +14,7 @@ func caughtUp(view *View, marked, lossAccepted bool, pulled func(id string) bool
 	if len(view.Rosters) == 0 {
 		return false // it has not joined yet
 	}
-	if view.inForce(view.Self) && (marked || len(view.Rosters[0]) == 1) {
+	if view.keepsItsOwn(marked) {
 		return true
 	}
 	for _, roster := range view.Rosters {
@@ -29,9 +29,37 @@ func caughtUp(view *View, marked, lossAccepted bool, pulled func(id string) bool
 				return false
 			}
 		}
-		if n := len(roster); !lossAccepted && sources < n-Majority(n)+1 {
+		if !lossAccepted && sources < sourcesOf(len(roster)) {
 			return false
 		}
 	}
 	return true
+}
+
+// keepsItsOwn reports whether this node needs to pull from nobody to be synced.
+func (v *View) keepsItsOwn(marked bool) bool {
+	return v.inForce(v.Self) && (marked || len(v.Rosters[0]) == 1)
+}
+
+// sourcesOf returns from how many of n members a node must have pulled.
+func sourcesOf(n int) int { return n - Majority(n) + 1 }
+
+// awaited returns how many members have to be back, live and synced, before this node can be
+// synced: without them it waits for ever, unless the loss is accepted.
+func awaited(view *View, marked bool, pulled func(id string) bool) int {
+	if len(view.Rosters) == 0 || view.keepsItsOwn(marked) {
+		return 0
+	}
+	most := 0
+	for _, roster := range view.Rosters {
+		sources := 0
+		for _, id := range roster {
+			m, known := view.Member(id)
+			if id != view.Self && (pulled(id) || known && m.Live && m.Synced) {
+				sources++
+			}
+		}
+		most = max(most, sourcesOf(len(roster))-sources)
+	}
+	return most
 }

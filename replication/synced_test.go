@@ -88,6 +88,34 @@ func in(ids string) func(id string) bool {
 	return func(id string) bool { return strings.Contains(ids, id) }
 }
 
+func TestNodeTellsHowManyMembersItWaitsFor(t *testing.T) {
+	for name, row := range map[string]struct {
+		members, rosters, pulled string
+		marked                   bool
+		want                     int
+	}{
+		"not joined":                  {"", "", "", false, 0},
+		"alone":                       {"", "x", "", false, 0},
+		"member with its data":        {"ab", "abx", "", true, 0},
+		"all others are there":        {"AB", "abx", "", false, 0},
+		"one of them is pulled":       {"AB", "abx", "a", false, 0},
+		"one is down":                 {"Ab", "abx", "", false, 1},
+		"one is down and was pulled":  {"Ab", "abx", "b", false, 0},
+		"one is not synced":           {"A(B)", "abx", "", false, 1},
+		"both are down":               {"ab", "abx", "", false, 2},
+		"learner, one is down":        {"ABc", "abc", "", false, 0},
+		"learner, two are down":       {"Abc", "abc", "a", false, 1},
+		"the roster to be needs more": {"ABcd", "ab abcdx", "ab", false, 1},
+	} {
+		if got := awaited(viewOf(row.members, row.rosters), row.marked, in(row.pulled)); got != row.want {
+			t.Errorf("%s: got %d, want %d", name, got, row.want)
+		}
+		if row.want > 0 && caughtUp(viewOf(row.members, row.rosters), row.marked, false, in(row.pulled)) {
+			t.Errorf("%s: it waits, and is synced", name)
+		}
+	}
+}
+
 func TestAcceptedLossTakesAllLiveSyncedMembersHoweverFew(t *testing.T) {
 	for name, row := range map[string]struct {
 		members, rosters, pulled string
