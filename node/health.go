@@ -105,8 +105,12 @@ func (a *api) checks() []check {
 	}
 	if !self.Synced || !self.Counted {
 		synced = errors.New("this node catches up with the others")
-		if p := a.Syncer.Progress(); p.Offered > 0 {
+		switch p := a.Syncer.Progress(); {
+		case p.Offered > 0:
 			synced = fmt.Errorf("%w, and has fetched %d of %d keys", synced, p.Pulled, p.Offered)
+		case p.Awaited > 0:
+			synced = fmt.Errorf("%w, and waits until %s back with what they have; if that will never be, see snakes repair",
+				synced, count(p.Awaited, "more member is", "more members are"))
 		}
 	}
 	if self.State == membership.Draining {

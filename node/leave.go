@@ -18,6 +18,9 @@ const (
 	leavePause = time.Second
 )
 
+// errTooFewStay is returned for a leave after which the other members could not serve.
+var errTooFewStay = errors.New("too few members would be alive")
+
 // Leave implements operations: Run leaves the cluster and ends.
 func (n *Node) Leave() error {
 	if n.leaving.Load() {
@@ -42,6 +45,9 @@ func (n *Node) Leave() error {
 		missed := &replication.QuorumError{Op: "leave", Need: majority, Alive: live, Known: s.Known(), Written: replication.WrittenNo}
 		return refuse(missed, "%d of %s must agree that this node leaves, and %s alive. Try again when more are.",
 			majority, count(s.Known(), "member", "members"), count(live, "is", "are"))
+	case live-1 < replication.Majority(s.Known()-1):
+		return refuse(errTooFewStay, "Of the %s that would stay %s alive, too few for any write. Start the others, or forget those that are gone for good, and try again.",
+			count(s.Known()-1, "member", "members"), count(live-1, "is", "are"))
 	case !n.syncer.Synced():
 		return refuse(replication.ErrNotReady, "This node is catching up, and only a node that has can leave. Try again when it is ready, or end it and forget it.")
 	}

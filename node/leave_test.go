@@ -75,6 +75,28 @@ func TestOfAllThatLeaveAtOnceTheLastStaysAndServes(t *testing.T) {
 	}
 }
 
+// A node that leaves must not take the cluster's writes with it.
+func TestNobodyLeavesAClusterThatCouldNotServeWithoutIt(t *testing.T) {
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	a := run(t, Config{Name: "a"})
+	b := run(t, Config{Name: "b", Join: []string{a.Address()}})
+	c := run(t, Config{Name: "c", Join: []string{a.Address()}})
+	awaitStates(t, "3: alive alive alive", a, b, c)
+	c.end()
+	awaitStates(t, "3: alive alive stopped", a, b)
+	if err := b.Leave(); !errors.Is(err, errTooFewStay) {
+		t.Errorf("leave while another is down: got %v, want errTooFewStay", err)
+	}
+	if err := a.membership.Forget(t.Context(), "c", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Leave(); err != nil {
+		t.Errorf("once that one is forgotten: got %v", err)
+	}
+	await(t, "node that has left", func() bool { return len(ended(t, b)) == 1 })
+	awaitStates(t, "1: alive", a)
+}
+
 // runMute runs a node of which nodes hear nothing any more once it knows that the one in mute was
 // removed.
 func runMute(t *testing.T, cfg Config, mute *atomic.Pointer[running]) *running {

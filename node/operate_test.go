@@ -37,6 +37,7 @@ func TestOperationsAnswerWhatWillHappenOrWhyNot(t *testing.T) {
 		{"leave", membership.ErrLastMember, 409, "conflict", "leave", "This is the only member"},
 		{"leave", minority, 503, "quorum", "leave", `"detail":"One of three.",`},
 		{"leave", minority, 503, "quorum", "leave", `"need":2,"alive":1,"known":3,"acks":0,"written":false}`},
+		{"leave", refuse(errTooFewStay, "One of two."), 409, "conflict", "leave", `"detail":"One of two.",`},
 		{"leave", membership.ErrNotMember, 409, "conflict", "leave", "Stop it, and then forget it"},
 		{"leave", replication.ErrNotReady, 503, "not-ready", "leave", ""},
 		{"leave?force=1", nil, 400, "bad-parameter", "", ""},

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -272,6 +273,9 @@ func (a *api) peerConsent(ctx context.Context, from membership.Hello, body []byt
 		return nil, err
 	}
 	answer, err := a.Roster.Consent(ctx, from, message)
+	if errors.Is(err, membership.ErrBadMessage) {
+		return nil, fmt.Errorf("%w: %w", errBadMessage, err)
+	}
 	if err != nil {
 		return nil, err
 	}

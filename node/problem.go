@@ -81,6 +81,7 @@ var kinds = []kind{
 		"This member does not answer, but has not failed yet. Repeat this in a few seconds, when GET /-/members shows it as failed."),
 	row(membership.ErrLastMember, "last-member", 409, "conflict", "Last member",
 		"This is the only member, so that there is nobody to leave the data to. Stop the node; a new cluster begins with an empty data directory."),
+	row(errTooFewStay, "too-few-stay", 409, "conflict", "Too few members would stay", ""),
 	row(membership.ErrNotMember, "not-member", 409, "conflict", "Not a member yet",
 		"This node is still catching up and does not count yet, so that it has nothing to leave. Stop it, and then forget it: DELETE /-/members/NAME at a member."),
 	row(errSynced, "synced", 409, "conflict", "Node is synced", "This node has all that it should have; there is nothing to repair."),
