@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"time"
 
 	"github.com/gorilla/mux"
 	"github.com/hashicorp/go-hclog"
@@ -67,6 +68,8 @@ type replica interface {
 	Buckets() []uint64
 	Contents(buckets []int) []replication.Held
 	Range(span replication.Span) (replication.Stretch, error)
+	// Watch tells what changes here, from what was told elsewhere or, if that is nil, from now on.
+	Watch(prefix string, from *seen.Set) (*replication.Watch, error)
 	// Status answers an exchange with node from.
 	Status(from string, theirs replication.Status) replication.Status
 }
@@ -122,6 +125,13 @@ type apiConfig struct {
 
 	// Metrics is told of all requests, and told by GET /-/metrics; nil: of nobody else.
 	Metrics *metrics.Metrics
+	// Heartbeat is after how long a stream that has nothing to tell says that it is there, Stall for
+	// how long its reader may take nothing; 0 means 15 s and 10 s.
+	Heartbeat, Stall time.Duration
+	// WhenClosing has f called when the node stops, unless stop is called before: streams never end
+	// by themselves. nil: it never stops.
+	WhenClosing func(f func()) (stop func() bool)
+
 	// Log gets a line per request at debug and one per failure at warn or error; nil: none.
 	Log hclog.Logger
 }
@@ -138,6 +148,12 @@ type api struct {
 func newAPI(config apiConfig) *api {
 	if config.Log == nil {
 		config.Log = hclog.NewNullLogger()
+	}
+	if config.Heartbeat == 0 {
+		config.Heartbeat = defaultHeartbeat
+	}
+	if config.Stall == 0 {
+		config.Stall = defaultStall
 	}
 	a := &api{apiConfig: config}
 	if a.Metrics == nil {

@@ -109,6 +109,7 @@ type fakeReplica struct {
 	buckets  func() []uint64
 	contents func(buckets []int) []replication.Held
 	span     func(span replication.Span) (replication.Stretch, error)
+	watch    func(prefix string, from *seen.Set) (*replication.Watch, error)
 }
 
 func (f *fakeReplica) Write(records []replication.Record) []replication.Outcome {
@@ -122,6 +123,10 @@ func (f *fakeReplica) Fetch(key string) (replication.Record, error) { return f.f
 func (f *fakeReplica) Buckets() []uint64 { return f.buckets() }
 
 func (f *fakeReplica) Contents(buckets []int) []replication.Held { return f.contents(buckets) }
+
+func (f *fakeReplica) Watch(prefix string, from *seen.Set) (*replication.Watch, error) {
+	return f.watch(prefix, from)
+}
 
 func (f *fakeReplica) Range(span replication.Span) (replication.Stretch, error) { return f.span(span) }
 

@@ -225,8 +225,11 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
 	}
+	streams, end := context.WithCancel(context.Background())
+	config.WhenClosing = func(f func()) (stop func() bool) { return context.AfterFunc(streams, f) }
 	handler := newAPI(config)
 	n.server = newServer(handler, log)
+	n.server.RegisterOnShutdown(end)
 	n.metrics.Watch(metrics.Sources{
 		ID: n.id, Name: n.name, Cluster: n.cfg.Cluster, Ready: handler.isReady,
 		Members: n.membership, Port: n.transport, Coordinator: n.coordinator, Monitor: n.monitor,

@@ -39,6 +39,7 @@ func (a *api) routes() *mux.Router {
 	route("/-/inspect/{key}", a.inspect, GET, HEAD)
 	route("/-/keys", a.list, GET, HEAD)
 	route("/-/metrics", a.metrics, GET, HEAD)
+	route("/-/watch", a.watch, GET, HEAD)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 
