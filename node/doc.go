@@ -57,6 +57,13 @@
 // has a name by which it travels between nodes, where the same table is read backwards:
 // errors.Is gives the same answer on both sides of a hop.
 //
+// # Streams
+//
+// A watch is an answer that goes on until its client leaves or the node stops. It keeps a seen set
+// and nothing of what changes: the store is asked anew whenever something did, so that a slow
+// reader costs no memory. One that takes nothing for ten seconds is cut off by a deadline of its
+// connection. The end of the server ends the streams first, as they would not end by themselves.
+//
 // # Between nodes
 //
 // Requests under /-/peer/ are POSTs with the compact bodies that codec.go lists. Headers say

@@ -52,6 +52,8 @@ const patience = 30 * time.Second
 //
 // reload NAME PATTERN: sends HUP, and awaits more output that matches PATTERN.
 //
+// await NAME CODE: awaits that it ends by itself. What it printed is stderr then.
+//
 // rmdir DIRECTORY: removes an empty directory.
 func TestScripts(t *testing.T) {
 	serverURL := startNode(t, node.Config{Data: filepath.Join(t.TempDir(), "one"), Name: "one"})
@@ -68,7 +70,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "signal": sendSignal, "reload": reload,
+			"exits": exits, "start": start, "signal": sendSignal, "await": awaitEnd, "reload": reload,
 			"rmdir": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(os.Remove(ts.MkAbs(args[0]))) },
 		},
 	})
@@ -196,14 +198,29 @@ func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": os.Interrupt, "HUP": syscall.SIGHUP}
 	ts.Check(p.cmd.Process.Signal(signals[args[1]]))
+	p.await(ts, args[0], number(ts, args[2]))
+}
+
+func awaitEnd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await NAME CODE")
+	}
+	p := ts.Value(backgroundKey).(background)[args[0]]
+	if p == nil {
+		ts.Fatalf("there is no %s", args[0])
+	}
+	p.await(ts, args[0], number(ts, args[1]))
+}
+
+func (p *process) await(ts *testscript.TestScript, name string, code int) {
 	select {
 	case <-p.done:
 	case <-time.After(patience):
-		ts.Fatalf("%s has not ended: %s", args[0], p)
+		ts.Fatalf("%s has not ended: %s", name, p)
 	}
 	fmt.Fprint(ts.Stderr(), p)
-	if got, want := p.cmd.ProcessState.ExitCode(), number(ts, args[2]); got != want {
-		ts.Fatalf("got exit code %d, want %d: %s", got, want, p)
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		ts.Fatalf("got exit code %d, want %d: %s", got, code, p)
 	}
 }
 

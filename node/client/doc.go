@@ -16,6 +16,9 @@
 // allowed because the last update wins: the key ends with the same value or, for a delete, with none. But the second
 // one is a new version, so that it also wins over what somebody else wrote in between.
 //
+// A watch goes on by itself, at the next server too: its marker holds anywhere. It ends when none has answered for
+// Watch.Patience.
+//
 // # When things go wrong
 //
 // An error answer is an *Error and is one of the sentinels, such as ErrNotFound or ErrQuorum. When no server answers,
