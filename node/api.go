@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
@@ -58,6 +59,11 @@ type localStore interface {
 	Seen() *seen.Set
 	Digest() uint64
 	Writable() error
+}
+
+// eventLog keeps the last of what happened to this node.
+type eventLog interface {
+	After(number uint64) (kept []events.Event, changed <-chan struct{})
 }
 
 // replica answers what other nodes ask of this one.
@@ -125,6 +131,12 @@ type apiConfig struct {
 
 	// Metrics is told of all requests, and told by GET /-/metrics; nil: of nobody else.
 	Metrics *metrics.Metrics
+
+	// Events is what happened to this node, Origin the number of its process, by which events are
+	// told from those of another.
+	Events eventLog
+	Origin uint64
+
 	// Heartbeat is after how long a stream that has nothing to tell says that it is there, Stall for
 	// how long its reader may take nothing; 0 means 15 s and 10 s.
 	Heartbeat, Stall time.Duration

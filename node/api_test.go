@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -217,7 +218,7 @@ func fakes() (apiConfig, *fakeCoordinator) {
 		},
 	}
 	return apiConfig{
-		Self: idA, Name: "node-a", MaxValue: 1 << 20,
+		Self: idA, Name: "node-a", MaxValue: 1 << 20, Events: events.New(), Origin: 0xa,
 		Coordinator: coordinator,
 		Cluster: &fakeCluster{snapshot: &membership.Snapshot{
 			Cluster: "snakes", ClusterID: "c1", Self: idA, Rosters: [][]string{{idA, idB}},

@@ -64,6 +64,9 @@
 // reader costs no memory. One that takes nothing for ten seconds is cut off by a deadline of its
 // connection. The end of the server ends the streams first, as they would not end by themselves.
 //
+// Events of the node are told the same way, from package events: the lines that its parts log, but
+// for those about requests.
+//
 // # Between nodes
 //
 // Requests under /-/peer/ are POSTs with the compact bodies that codec.go lists. Headers say

@@ -29,6 +29,7 @@ GET    /-/inspect/KEY                     what each node has for the key
 GET    /-/metrics                         how this node is doing, for Prometheus
 GET    /-/keys[?prefix=&after=&limit=&r=] the keys in order, 100 at a time
 GET    /-/watch[?prefix=]                 what changes, as server-sent events
+GET    /-/events[?follow=0]               what happened to this node of late, the same way
 POST   /-/leave                           have this node leave the cluster for good, and end
 POST   /-/repair?accept-loss=1            have this node go on without what nobody alive has
 

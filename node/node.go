@@ -19,6 +19,7 @@ import (
 	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/membership/transport"
+	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
@@ -27,8 +28,10 @@ import (
 
 // Node is one running node. It is made by Open and ended by Run.
 type Node struct {
-	cfg    Config
+	cfg Config
+	// logger is that of cfg, and what it gets are events. It is not for requests.
 	logger hclog.Logger
+	events *events.Log
 
 	id, name, address string
 	origin            uint64
@@ -83,8 +86,9 @@ func Open(cfg Config) (*Node, error) {
 // newNode returns what open fills. cfg is valid.
 func newNode(cfg Config) *Node {
 	cfg = cfg.withDefaults()
+	log := events.New()
 	n := &Node{
-		cfg: cfg, logger: cfg.Logger, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
+		cfg: cfg, logger: log.Tee(cfg.Logger), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
 		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), secrets: new(atomic.Pointer[secret.Set]),
 	}
 	n.secrets.Store(new(secret.Set))
@@ -214,7 +218,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if err != nil {
 		return err
 	}
-	log := n.logger.Named("http")
+	log := n.cfg.Logger.Named("http")
 	config := apiConfig{
 		Self: n.id, Name: n.name, MaxValue: n.cfg.MaxValue,
 		Coordinator: n.coordinator, Cluster: n.membership, Monitor: n.monitor, Store: n.store,
@@ -225,6 +229,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
 	}
+	config.Events, config.Origin = n.events, n.origin
 	streams, end := context.WithCancel(context.Background())
 	config.WhenClosing = func(f func()) (stop func() bool) { return context.AfterFunc(streams, f) }
 	handler := newAPI(config)

@@ -40,6 +40,7 @@ func (a *api) routes() *mux.Router {
 	route("/-/keys", a.list, GET, HEAD)
 	route("/-/metrics", a.metrics, GET, HEAD)
 	route("/-/watch", a.watch, GET, HEAD)
+	route("/-/events", a.events, GET, HEAD)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 

@@ -282,7 +282,7 @@ func TestOnlyWhatIsRoutedIsAllowedUnderDash(t *testing.T) {
 	n := start(t, config)
 	for path, want := range map[string]string{
 		"/": "GET, HEAD", "/-/": "GET, HEAD", "/-/members": "GET, HEAD", "/-/members/x": "DELETE", "/-/healthy": "GET, HEAD",
-		"/-/ready": "GET, HEAD", "/-/digest": "GET, HEAD", "/-/inspect/x": "GET, HEAD", "/-/keys": "GET, HEAD", "/-/watch": "GET, HEAD", "/-/peer/write": "POST",
+		"/-/ready": "GET, HEAD", "/-/digest": "GET, HEAD", "/-/inspect/x": "GET, HEAD", "/-/keys": "GET, HEAD", "/-/watch": "GET, HEAD", "/-/events": "GET, HEAD", "/-/peer/write": "POST",
 		"/-/leave": "POST", "/-/repair": "POST",
 	} {
 		a := n.ask("PATCH", path, "")
@@ -290,7 +290,7 @@ func TestOnlyWhatIsRoutedIsAllowedUnderDash(t *testing.T) {
 			t.Errorf("PATCH %s: got %d and Allow %q, want 405 and %q", path, a.StatusCode, got, want)
 		}
 	}
-	for _, path := range []string{"/", "/-/", "/-/members", "/-/healthy", "/-/ready", "/-/digest", "/-/inspect/x", "/-/keys", "/-/watch", "/-/members?format=json", "/-/members?format="} {
+	for _, path := range []string{"/", "/-/", "/-/members", "/-/healthy", "/-/ready", "/-/digest", "/-/inspect/x", "/-/keys", "/-/watch", "/-/events", "/-/members?format=json", "/-/members?format="} {
 		if !strings.Contains(path, "?") {
 			path += "?x=1"
 		}

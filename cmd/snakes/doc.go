@@ -7,6 +7,7 @@
 //	snakes delete KEY [-w LEVEL]                        delete the value, if there is one
 //	snakes keys [PREFIX] [--limit N]                    list the keys, one a line
 //	snakes watch [PREFIX] [--from MARKER]               tell what changes, a line for each change
+//	snakes events                                       what happened to a node of late
 //	snakes members                                      who is in the cluster
 //	snakes inspect KEY                                  what each member has for the key
 //	snakes leave                                        have a node leave the cluster for good, and wait until it has

@@ -38,7 +38,7 @@ func (p program) run(ctx context.Context) int {
 	root := newServer(p).command()
 	remote.addFlags(root.PersistentFlags())
 	root.AddCommand(
-		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.members(), remote.inspect(), remote.bench(),
+		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.inspect(), remote.bench(),
 		remote.leave(), remote.forget(), remote.repair(),
 		newDemo(p).command(), newSecret(p), version,
 	)
