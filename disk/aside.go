@@ -176,8 +176,8 @@ func (v *volume) moveAside(in intent) error {
 		return err
 	}
 	// Before anything new takes one of the names: with only that left after a power cut, the
-	// old would be lost.
-	for _, dir := range []string{join(in.Path, stateDir), in.Path, stateDir, topDir} {
+	// old would be lost. As a move is one step, it is enough to sync where things went.
+	for _, dir := range []string{join(in.Path, stateDir), in.Path} {
 		if err := v.settle(dir); err != nil {
 			return err
 		}

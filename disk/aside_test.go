@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path"
 	"slices"
@@ -22,7 +23,7 @@ import (
 // is kept, "peers" is not.
 func (w *witness) setAside(s *Store, a Aside) error {
 	saved := s.SaveState("peers", fmt.Append(nil, len(w.past)))
-	w.leaving = &generation{asked: w.asked, atLeast: w.atLeast, dropped: w.dropped, aside: a}
+	w.leaving = &generation{asked: w.asked, atLeast: w.atLeast, dropped: w.dropped, aside: a, saved: saved == nil}
 	w.phase = leaving
 	_, err := s.SetAside(a)
 	w.phase = running
@@ -87,7 +88,7 @@ func (g *generation) check(s *Store, r Relic) error {
 	}
 	_, roster := s.volume.fs.ReadFile(join(r.Path, "state/roster"))
 	_, peers := s.volume.fs.ReadFile(join(r.Path, "state/peers"))
-	if g.done && (roster == nil || peers != nil) {
+	if roster == nil || g.saved && peers != nil {
 		return fmt.Errorf("%s: roster: %w, peers: %w", r.Path, roster, peers)
 	}
 	return nil
@@ -319,6 +320,35 @@ func TestRecordsOfRelicsAreVerified(t *testing.T) {
 	mustClose(t, s)
 	if n, err := last(aside); n != 1 || !errors.Is(err, os.ErrClosed) {
 		t.Errorf("closed: got %d times, at last %v, want os.ErrClosed once", n, err)
+	}
+}
+
+// TestAnIntentThatWasCarriedOutDoesNotComeBack and move what was saved since.
+func TestAnIntentThatWasCarriedOutDoesNotComeBack(t *testing.T) {
+	for seed := range uint64(20) {
+		files := newMemFS()
+		s := mustOpen(t, tiny(files))
+		apply(t, s, put("a", 1, "v"))
+		files.on = func(s step) error {
+			if s.op == "mkdir" && s.name == asideDir {
+				files.kill()
+				return errDead
+			}
+			return nil
+		}
+		if _, err := s.SetAside(Aside{Reason: "gone-back"}); err == nil {
+			t.Fatal("nothing was set aside")
+		}
+		files.on = nil
+		files = files.kill()
+		s = mustOpen(t, tiny(files))
+		if err := s.SaveState("peers", []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		s = mustOpen(t, tiny(files.cut(rand.New(rand.NewPCG(seed, 0)))))
+		if got, err := s.LoadState("peers"); err != nil || string(got) != "new" {
+			t.Fatalf("seed %d: got state %q, %v, want the one that was saved", seed, got, err)
+		}
 	}
 }
 

@@ -62,7 +62,7 @@
 // # Invariants
 //
 //   - What Lookup, Get, Scan, Seen or LoadState tells, and what was acknowledged, survives a
-//     kill at any instruction and a power cut. This holds on Linux, on file systems whose sync
+//     kill at any instruction and a power cut. This holds on Linux (package test/power tries it on ext4), on file systems whose sync
 //     tells the truth; macOS should be as good, on Windows the names in a directory cannot be
 //     synced.
 //   - A file of a key that is half written has its record in a segment that is kept, and is

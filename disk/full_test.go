@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"path"
 	"strings"
 	"syscall"
 	"testing"
@@ -268,4 +269,22 @@ func TestAFullJournalOnAFullDiskRefusesWritesAndIsKept(t *testing.T) {
 	if !s.Seen().Has(at(950).Dot) || s.Writable() != nil {
 		t.Errorf("with room again: got %v, %v", s.Seen(), s.Writable())
 	}
+}
+
+// TestAReserveThatFindsNoRoomAtItsSyncIsNone: file systems that find room for what was written
+// only when it is synced tell of it there.
+func TestAReserveThatFindsNoRoomAtItsSyncIsNone(t *testing.T) {
+	files := newMemFS()
+	files.on = func(s step) error {
+		if ok, _ := path.Match("tmp/*-reserve", s.name); ok && s.op == "sync" {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	s := mustOpen(t, tiny(files))
+	if o := s.Apply([]replication.Record{put("a", 1, "v")})[0]; !errors.Is(o.Err, replication.ErrDiskFull) || errors.Is(o.Err, replication.ErrReadOnly) {
+		t.Errorf("without a reserve: got %v, want ErrDiskFull", o.Err)
+	}
+	files.on = nil
+	apply(t, s, put("a", 1, "v"))
 }

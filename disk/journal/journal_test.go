@@ -623,3 +623,25 @@ func FuzzReplay(f *testing.F) {
 		}
 	})
 }
+
+// TestADiskThatIsFullAtTheSyncOfABlankSegmentHasNotFailed: file systems that find room for what was
+// written only when it is synced tell of it there.
+func TestADiskThatIsFullAtTheSyncOfABlankSegmentHasNotFailed(t *testing.T) {
+	files := newFiles()
+	j, _ := open(t, files, 1)
+	mustAppend(t, j, "before")
+	files.on = func(op, name string) error {
+		if op == "sync" && name == spareName {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	if err := j.Prepare(); !errors.Is(err, ErrNotWritten) || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got %v, want ErrNotWritten because of ENOSPC", err)
+	}
+	files.on = nil
+	mustAppend(t, j, "after")
+	if err := j.Prepare(); err != nil {
+		t.Errorf("with room: got %v, want no error", err)
+	}
+}

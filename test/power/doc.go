@@ -42,12 +42,12 @@
 // The same watch can have a sync not done and report success, as if it had been taken out of the code.
 // Rounds until each was noticed, with noauto_da_alloc, in three runs:
 //
-//	entries of the journal             1
+//	entries of the journal             1 to 2
 //	content of a segment               1 to 9
 //	names of segments                  1 to 7
-//	files at a checkpoint              1 to 2
+//	files at a checkpoint              1 to 6
 //	state files, format, node id       1 to 2, each round with an empty directory
-//	all fdatasync, all fsync           1 to 3
+//	all fdatasync, all fsync           1 to 5
 //
 // Not found in 60 rounds, because ext4 or a later sync makes up for it:
 //
@@ -59,6 +59,12 @@
 // Tests of package disk find these, on a file system in memory that makes up for nothing: TestEachSyncIsNeeded and
 // TestEachSyncIsNeededToSetDataAside. That the name of a new data directory is synced is looked at
 // here, see TestTheNameOfANewDataDirectoryIsSynced.
+//
+// # What it found
+//
+// In the first thousand rounds, one loss: the last frame of the journal, written and not synced by a process that was
+// killed, told by the next one and gone after a cut. It took another length of segments in that next one. Since that was
+// mended, 500 rounds with the default mount, with 746 cuts and 57,430 writes acknowledged: none lost.
 //
 // # What it cannot tell
 //
