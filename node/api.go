@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"net/http"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -11,6 +12,7 @@ import (
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/node/metrics"
+	"github.com/protocol7/snakes/node/token"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -101,7 +103,12 @@ type roster interface {
 	Consent(ctx context.Context, hello membership.Hello, message []byte) ([]byte, error)
 }
 
-// apiConfig is what the HTTP side of one node is made of. All fields but the last three are needed.
+// tokens knows what whoever shows a token may do.
+type tokens interface {
+	Role(shown string) token.Role
+}
+
+// apiConfig is what the HTTP side of one node is made of. All fields are needed but PeerOf and those after it.
 type apiConfig struct {
 	// Self is the node id, Name the name for people.
 	Self, Name string
@@ -126,6 +133,12 @@ type apiConfig struct {
 	// PeerOf returns the id of the node that a connection has proven to come from, or an error if
 	// it has not. Nil: there is no secret, and no proof is asked for.
 	PeerOf func(*tls.ConnectionState) (id string, err error)
+	// Tokens tell what a client may do. Nil: all of them everything, but what changes the cluster
+	// from this machine only.
+	Tokens tokens
+	// Hosts are the names besides those of loopback by which this node is asked for. None: it may
+	// be asked for by any name.
+	Hosts []string
 	// Exposed: anybody on the network can take part.
 	Exposed bool
 
@@ -154,6 +167,7 @@ type api struct {
 	apiConfig
 	router   *mux.Router
 	requests *metrics.HTTP
+	origins  *http.CrossOriginProtection
 }
 
 // newAPI returns the handler of all that a node serves over HTTP.
@@ -167,7 +181,7 @@ func newAPI(config apiConfig) *api {
 	if config.Stall == 0 {
 		config.Stall = defaultStall
 	}
-	a := &api{apiConfig: config}
+	a := &api{apiConfig: config, origins: http.NewCrossOriginProtection()}
 	if a.Metrics == nil {
 		a.Metrics = metrics.New("")
 	}

@@ -62,7 +62,11 @@ type Config struct {
 	// several while it is replaced, see package secret. Empty means none: traffic between nodes is
 	// open then, to read and to take part in.
 	SecretFile string
-	// Reload has the node read SecretFile again whenever there is something to receive. What
+	// TokenFile is the path of a file with tokens, see package token: a client may do what the token
+	// allows that it shows. It needs SecretFile, since anybody could ask as a node does otherwise.
+	// Empty means none: clients may do everything, but change the cluster from this machine only.
+	TokenFile string
+	// Reload has the node read SecretFile and TokenFile again whenever there is something to receive. What
 	// cannot be read changes nothing and is logged. Nil means never. Keep room for one in it.
 	Reload <-chan os.Signal
 	// Insecure lets the node listen to the network without any protection.
@@ -132,6 +136,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxValue < 1 || c.MaxValue > maxPeerBody/2 {
 		wrong("largest value of %d bytes is not 1 byte to %d MiB", c.MaxValue, maxPeerBody>>21)
+	}
+	if c.TokenFile != "" && !c.protected() {
+		wrong("--token-file needs --secret-file: without a secret anybody could ask as another node does, and needs no token")
 	}
 	if c.SyncLimit < 0 {
 		wrong("sync limit of %d bytes per second is negative", c.SyncLimit)

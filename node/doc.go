@@ -48,6 +48,14 @@
 // read later it is told at three places: when a request was answered (logRequest), when another
 // node was asked (callAt), and when the journal was synced (disk.Config.Synced).
 //
+// # Who may ask
+//
+// Before its route a request passes guard: on loopback it must be for a name of this machine, so that
+// no page of another site gets at the node through a browser; a browser must not have sent it for
+// another site; and it must show a token for what it needs, if there are tokens, or come from this
+// machine, if it changes the cluster. What is not known to need less needs the most. Paths between
+// nodes have a guard of their own, see below.
+//
 // # Errors
 //
 // One table, kinds, tells for each sort of error its status, its code, its title, and the

@@ -83,6 +83,10 @@ func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.set("Snakes-Node", a.Name)
 	// Without this, caches may serve what has a Last-Modified without asking again.
 	w.set("Cache-Control", "no-cache")
+	if err := a.guard(w, r); err != nil {
+		a.fail(w, r, err)
+		return
+	}
 	a.route(w, r)
 }
 

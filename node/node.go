@@ -49,9 +49,8 @@ type Node struct {
 	mender      *replication.Mender
 	server      *http.Server
 
-	// identity is nil if there is no secret; secrets are what it uses.
-	identity *secret.Identity
-	secrets  *atomic.Pointer[secret.Set]
+	*credentials
+	identity *secret.Identity // nil: there is no secret
 
 	// goneBack gets the reason if this node's data turns out to be an old copy.
 	goneBack chan error
@@ -89,7 +88,7 @@ func newNode(cfg Config) *Node {
 	log := events.New()
 	n := &Node{
 		cfg: cfg, logger: log.Tee(cfg.Logger), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
-		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), secrets: new(atomic.Pointer[secret.Set]),
+		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), credentials: new(credentials),
 	}
 	n.secrets.Store(new(secret.Set))
 	return n
@@ -111,7 +110,7 @@ func (n *Node) storage() disk.Config {
 }
 
 func (n *Node) open() (err error) {
-	if err := n.readSecrets(); err != nil {
+	if err := n.readCredentials(); err != nil {
 		return err
 	}
 	if n.store, err = disk.Open(n.storage()); err != nil {
@@ -226,8 +225,12 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Exposed: n.cfg.exposed(),
 		Metrics: n.metrics, Log: log,
 	}
+	config.Hosts = n.ownHosts()
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
+	}
+	if n.cfg.TokenFile != "" {
+		config.Tokens = currentTokens{&n.tokens}
 	}
 	config.Events, config.Origin = n.events, n.origin
 	streams, end := context.WithCancel(context.Background())
@@ -270,7 +273,7 @@ func (n *Node) Run(ctx context.Context) error {
 		running.Go(func() { n.settleRelics(background) })
 		running.Go(func() { n.depart(background) })
 		if n.identity != nil && n.cfg.Reload != nil {
-			running.Go(func() { n.followSecrets(background) })
+			running.Go(func() { n.followFiles(background) })
 		}
 		running.Go(func() { served <- n.server.Serve(n.requests()) })
 		err = n.serve(ctx, served)
@@ -334,6 +337,9 @@ func (n *Node) banner() {
 	}
 	if n.cfg.protected() {
 		options += " --secret-file " + n.cfg.SecretFile
+	}
+	if n.cfg.TokenFile != "" {
+		options += " --token-file " + n.cfg.TokenFile
 	}
 	if n.cfg.exposed() {
 		options += " --insecure"

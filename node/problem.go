@@ -22,6 +22,8 @@ var (
 	errBadMessage     = errors.New("bad message")
 	errNoResource     = errors.New("no such resource")
 	errForbidden      = errors.New("forbidden")
+	errUnauthorized   = errors.New("unauthorized")
+	errHost           = errors.New("other host")
 	errMethod         = errors.New("method not allowed")
 	errTimeout        = errors.New("timeout")
 	errLengthRequired = errors.New("length required")
@@ -103,6 +105,8 @@ var kinds = []kind{
 	row(errBadMessage, "bad-message", 400, "bad-message", "Bad message between nodes", ""),
 	row(errProtocol, "protocol", 400, "bad-header", "Other protocol between nodes", ""),
 	row(errNoResource, "no-resource", 404, "not-found", "Not found", ""),
+	row(errUnauthorized, "unauthorized", 401, "unauthorized", "Unauthorized", ""),
+	row(errHost, "host", 421, "misdirected", "Other host", ""),
 	row(errForbidden, "forbidden", 403, "forbidden", "Forbidden", ""),
 	row(errMethod, "method", 405, "method-not-allowed", "Method not allowed", ""),
 	row(errTimeout, "timeout", 408, "timeout", "Timeout", ""),

@@ -6,27 +6,54 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/protocol7/snakes/membership/transport"
 	"github.com/protocol7/snakes/node/secret"
+	"github.com/protocol7/snakes/node/token"
 )
 
-// readSecrets reads the secret file, unless there is none, or it was read in an earlier life of this process. The error
-// is a *UsageError.
-func (n *Node) readSecrets() error {
-	if !n.cfg.protected() || !n.secrets.Load().IsZero() {
-		return nil
+// credentials are what was read last of the files that nobody else may read. They outlast a node that begins anew: what is
+// in the files then counts from the next signal on.
+type credentials struct {
+	secrets atomic.Pointer[secret.Set] // zero: there are none
+	tokens  atomic.Pointer[token.Set]  // nil: there are none
+}
+
+// readCredentials reads the files that were not read yet. The error is a *UsageError.
+func (n *Node) readCredentials() error {
+	if n.cfg.protected() && n.secrets.Load().IsZero() {
+		secrets, err := secret.Read(n.cfg.SecretFile)
+		if err != nil {
+			return &UsageError{Problems: []string{err.Error()}}
+		}
+		n.secrets.Store(&secrets)
 	}
-	secrets, err := secret.Read(n.cfg.SecretFile)
-	if err != nil {
-		return &UsageError{Problems: []string{err.Error()}}
+	if n.cfg.TokenFile != "" && n.tokens.Load() == nil {
+		if err := n.readTokens(); err != nil {
+			return &UsageError{Problems: []string{err.Error()}}
+		}
 	}
-	n.secrets.Store(&secrets)
 	return nil
 }
+
+// readTokens takes in the token file.
+func (n *Node) readTokens() error {
+	tokens, err := token.Load(n.cfg.TokenFile)
+	if err == nil {
+		n.tokens.Store(tokens)
+	}
+	return err
+}
+
+// currentTokens are those that were read last.
+type currentTokens struct{ set *atomic.Pointer[token.Set] }
+
+// Role implements tokens.
+func (t currentTokens) Role(shown string) token.Role { return t.set.Load().Role(shown) }
 
 // identify makes what this node proves to others that it is, if there is a secret.
 func (n *Node) identify() (err error) {
@@ -36,13 +63,20 @@ func (n *Node) identify() (err error) {
 	return err
 }
 
-// followSecrets takes in the secret file whenever the node is told to, until ctx ends.
-func (n *Node) followSecrets(ctx context.Context) {
+// followFiles takes in the token file and the secret file whenever the node is told to, until ctx ends.
+func (n *Node) followFiles(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.cfg.Reload:
+		}
+		if n.cfg.TokenFile != "" {
+			if err := n.readTokens(); err != nil {
+				n.logger.Error("token file not taken in; the tokens stay what they were", "error", err)
+			} else {
+				n.logger.Info("token file taken in", "path", n.cfg.TokenFile)
+			}
 		}
 		secrets, err := secret.Read(n.cfg.SecretFile)
 		if err == nil {

@@ -79,7 +79,7 @@ func (a *api) notFound(w *response, r *http.Request) error {
 		r.URL.Path = "/"
 		a.route(w, r)
 		return nil
-	case strings.HasPrefix(path, peerPath):
+	case isPeerPath(r):
 		if err := a.provenPeer(w, r); err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func (a *api) methodNotAllowed(w *response, r *http.Request) error {
 		_, err := rawKey(r, "/") // a key was meant, and forgotten
 		return err
 	}
-	if strings.HasPrefix(rawPath(r), peerPath) {
+	if isPeerPath(r) {
 		if err := a.provenPeer(w, r); err != nil {
 			return err
 		}

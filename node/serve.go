@@ -3,11 +3,9 @@ package node
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
-	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
 )
 
@@ -34,14 +32,14 @@ func Serve(ctx context.Context, cfg Config) error {
 	if err := cfg.Validate(); err != nil {
 		return err
 	}
-	var secrets *atomic.Pointer[secret.Set] // as they were read last
+	var read *credentials
 	for {
 		n := newNode(cfg)
 		n.serves = true
-		if secrets != nil {
-			n.secrets = secrets
+		if read != nil {
+			n.credentials = read
 		}
-		secrets = n.secrets
+		read = n.credentials
 		err := n.open()
 		if err == nil {
 			n.banner()

@@ -28,7 +28,8 @@
 // called snakes; that is ignored with one line in the log, and any other value that makes no sense ends the command.
 //
 // A secret is given as the path of a file, never as text: arguments and environments of processes are shown to others.
-// SIGHUP has a node that has such a file read it again; one that has none ends, as when its terminal is closed.
+// SIGHUP has a node that has such a file read it again, and its tokens; one that has none ends, as when its terminal is
+// closed.
 //
 // # Client commands
 //

@@ -35,8 +35,10 @@ type program struct {
 func (p program) run(ctx context.Context) int {
 	remote := newRemote(p)
 	version := remote.version()
-	root := newServer(p).command()
+	server := newServer(p)
+	root := server.command()
 	remote.addFlags(root.PersistentFlags())
+	server.shares(root.PersistentFlags().Lookup("token-file"))
 	root.AddCommand(
 		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.inspect(), remote.bench(),
 		remote.leave(), remote.forget(), remote.repair(),

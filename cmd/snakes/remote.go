@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/protocol7/snakes/node/client"
+	"github.com/protocol7/snakes/node/secret"
 )
 
 // remote holds what all commands that ask a node have in common.
@@ -21,6 +22,9 @@ type remote struct {
 	output  choice
 	timeout time.Duration
 	yes     bool
+
+	tokenFile string
+	shown     string // the token, once somebody was asked
 }
 
 func newRemote(p program) *remote {
@@ -32,6 +36,7 @@ func (r *remote) addFlags(f *pflag.FlagSet) {
 	f.StringArrayVar(&r.servers, "server", nil, "`URL[,URL]` of nodes, the next one if one does not answer (default $SNAKES_SERVER or "+client.DefaultServer+")")
 	f.VarP(&r.output, "output", "o", "how to print; json is the API's answer as it came")
 	f.DurationVar(&r.timeout, "timeout", 5*time.Second, "how long to wait for an answer, as `TIME`; 0 waits for ever")
+	f.StringVar(&r.tokenFile, "token-file", "", "`FILE` with the token to show (default $SNAKES_TOKEN); of a node: with the tokens that it takes")
 	f.BoolVar(&r.yes, "yes", false, "answer all questions with yes")
 }
 
@@ -71,7 +76,11 @@ func (r *remote) askAt(ctx context.Context, servers []string, f func(context.Con
 
 // converse calls f with a client of servers. f itself limits how long it waits for each answer.
 func (r *remote) converse(ctx context.Context, servers []string, f func(*client.Client) error) error {
-	c, err := client.New(client.Config{Servers: servers})
+	var err error
+	if r.shown, err = r.token(); err != nil {
+		return err
+	}
+	c, err := client.New(client.Config{Servers: servers, Token: r.shown})
 	if err != nil {
 		_, source := r.addresses()
 		return &usageError{fmt.Sprintf("%s: %v", source, err), ""}
@@ -99,6 +108,24 @@ func (r *remote) limit(ctx context.Context) (context.Context, context.CancelFunc
 		return context.WithCancel(ctx)
 	}
 	return context.WithTimeoutCause(ctx, r.timeout, timeoutError(r.timeout))
+}
+
+// token returns what to show to nodes, empty if there is nothing: what SNAKES_TOKEN says or, before that, the last word
+// of the first line in --token-file, which may be a line of a node's own.
+func (r *remote) token() (string, error) {
+	if r.tokenFile == "" {
+		return r.getenv("SNAKES_TOKEN"), nil
+	}
+	text, err := secret.ReadFile(r.tokenFile)
+	if err != nil {
+		return "", &usageError{fmt.Sprintf("--token-file: %v", err), ""}
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	words := strings.Fields(first)
+	if len(words) == 0 {
+		return "", &usageError{"--token-file: there is no token in it", ""}
+	}
+	return words[len(words)-1], nil
 }
 
 // hasPath reports whether more follows the host and port of a server than slashes.

@@ -26,6 +26,7 @@ type server struct {
 	logLevel   choice
 	logFormat  choice
 	flags      *pflag.FlagSet // those that the environment can set, too
+	tokenFile  *pflag.Flag    // one that means something to client commands, too
 }
 
 func newServer(p program) *server {
@@ -76,6 +77,12 @@ takes every request, and one seed address is enough to join the others.`,
 	return cmd
 }
 
+// shares has s take the token file from a flag that client commands have as well.
+func (s *server) shares(tokenFile *pflag.Flag) {
+	s.tokenFile = tokenFile
+	s.flags.AddFlag(tokenFile)
+}
+
 // refuseArguments tells those who name peers without a flag how to name them, and others that there is no such command.
 func (s *server) refuseArguments(cmd *cobra.Command, args []string) error {
 	switch {
@@ -107,7 +114,7 @@ func (s *server) withJoin(peers []string) string {
 }
 
 func (s *server) run(cmd *cobra.Command, _ []string) error {
-	if err := noClientFlags(cmd); err != nil {
+	if err := noClientFlags(cmd, "token-file"); err != nil {
 		return err
 	}
 	cfg, used, err := s.config()
@@ -144,6 +151,9 @@ func (s *server) config() (node.Config, []string, error) {
 	cfg := s.cfg
 	cfg.MaxValue = int64(s.maxValue)
 	cfg.SyncLimit = int64(s.syncLimit)
+	if s.tokenFile != nil {
+		cfg.TokenFile = s.tokenFile.Value.String()
+	}
 	cfg.CheckpointBytes = int64(s.checkpoint)
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = time.Nanosecond // node takes zero for its default; here it means not to wait

@@ -32,6 +32,9 @@ type Config struct {
 	// HTTPClient does the requests; nil means one that waits 2 s for a connection. It is copied, and the copy follows
 	// no redirects.
 	HTTPClient *http.Client
+	// Token is shown to nodes that ask for one; empty means none. It has no blanks. It goes to all Servers, in the clear
+	// to those that are no https URLs.
+	Token string
 	// MaxValue is the size in bytes of the largest answer to read; 0 means DefaultMaxValue. It takes memory only as an
 	// answer arrives.
 	MaxValue int64
@@ -40,6 +43,7 @@ type Config struct {
 // Client asks the nodes of one cluster. It is safe for concurrent use and starts no goroutine but those of net/http.
 type Client struct {
 	servers  []*url.URL
+	token    string
 	http     http.Client
 	maxValue int64
 	// first is the index of the server to begin with: the one that answered last.
@@ -54,7 +58,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MaxValue == 0 {
 		cfg.MaxValue = DefaultMaxValue
 	}
-	c := &Client{maxValue: cfg.MaxValue}
+	c := &Client{maxValue: cfg.MaxValue, token: cfg.Token}
 	var errs []error
 	if c.maxValue < 0 {
 		errs = append(errs, fmt.Errorf("the largest value, %d bytes, is below zero", c.maxValue))
@@ -157,6 +161,9 @@ func (c *Client) send(ctx context.Context, server *url.URL, q request) (*http.Re
 	}
 	for name, values := range q.header {
 		r.Header[name] = values
+	}
+	if c.token != "" {
+		r.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	// An empty list is not sent; it tells net/http that this request may be sent again when a connection that it kept
 	// turns out to be closed.

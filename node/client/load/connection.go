@@ -109,7 +109,7 @@ func (c *connection) connect(ctx context.Context) error {
 	c.reader.Reset(conn)
 	for op := range Mix {
 		message := c.load.cfg.Format(op, KeyName(c.load.cfg.Prefix, 0), c.load.cfg.Value)
-		c.requests[op] = newRequest(server, message, c.load.cfg.Prefix)
+		c.requests[op] = newRequest(server, message, c.load.cfg.Prefix, c.load.cfg.Token)
 	}
 	return nil
 }

@@ -62,12 +62,15 @@ type request struct {
 }
 
 // newRequest lays out what message asks of server. message is for the key with number 0 under prefix.
-func newRequest(server *url.URL, message Message, prefix string) request {
+func newRequest(server *url.URL, message Message, prefix, token string) request {
 	var b bytes.Buffer
 	b.Grow(512 + len(message.Body)) // there may be thousands of large ones
 	b.WriteString(message.Method + " " + server.Path)
 	at := b.Len() + strings.LastIndex(message.Target, KeyName(prefix, 0)) + len(prefix)
 	b.WriteString(message.Target + " HTTP/1.1\r\nHost: " + server.Host + "\r\n")
+	if token != "" {
+		b.WriteString("Authorization: Bearer " + token + "\r\n")
+	}
 	if message.Body != nil {
 		b.WriteString("Content-Type: " + message.ContentType + "\r\n" +
 			"Content-Length: " + strconv.Itoa(len(message.Body)) + "\r\n")

@@ -31,6 +31,8 @@ type Config struct {
 	Keys Keys
 	// Value is what Put stores.
 	Value []byte
+	// Token is shown with each request; empty means none.
+	Token string
 	// Connections is how many requests are under way at a time at most, 1 to MaxConnections.
 	Connections int
 	// Rate is how many requests are due in a second, all connections together; 0 means that each connection sends the

@@ -357,9 +357,9 @@ func TestRequestIsPatchedWithItsKeyOnly(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := newRequest(server, Snakes("", "1")(Put, KeyName("p0", 0), []byte("000000000")), "p0")
+	q := newRequest(server, Snakes("", "1")(Put, KeyName("p0", 0), []byte("000000000")), "p0", "t")
 	putDigits(q.digits, 123)
-	want := "PUT /0000000000/p0000000123?w=1 HTTP/1.1\r\nHost: host:1\r\nContent-Type: application/octet-stream\r\n" +
+	want := "PUT /0000000000/p0000000123?w=1 HTTP/1.1\r\nHost: host:1\r\nAuthorization: Bearer t\r\nContent-Type: application/octet-stream\r\n" +
 		"Content-Length: 9\r\n\r\n000000000"
 	if string(q.bytes) != want {
 		t.Errorf("got %q, want %q", q.bytes, want)
