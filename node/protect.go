@@ -63,7 +63,8 @@ func (n *Node) identify() (err error) {
 	return err
 }
 
-// followFiles takes in the token file and the secret file whenever the node is told to, until ctx ends.
+// followFiles takes in the token file and the secret file whenever the node is told to, until ctx ends. What is wrong with
+// one is logged as a fact of the file, which package events keeps to the log: it has the path in it.
 func (n *Node) followFiles(ctx context.Context) {
 	for {
 		select {
@@ -73,7 +74,7 @@ func (n *Node) followFiles(ctx context.Context) {
 		}
 		if n.cfg.TokenFile != "" {
 			if err := n.readTokens(); err != nil {
-				n.logger.Error("token file not taken in; the tokens stay what they were", "error", err)
+				n.logger.Error("token file not taken in; the tokens stay what they were", "file", err)
 			} else {
 				n.logger.Info("token file taken in", "path", n.cfg.TokenFile)
 			}
@@ -83,7 +84,7 @@ func (n *Node) followFiles(ctx context.Context) {
 			err = n.useSecrets(secrets)
 		}
 		if err != nil {
-			n.logger.Error("secret file not taken in; the secrets stay what they were", "error", err)
+			n.logger.Error("secret file not taken in; the secrets stay what they were", "file", err)
 			continue
 		}
 		n.logger.Info("secret file taken in", "path", n.cfg.SecretFile, "secrets", secrets.Len())

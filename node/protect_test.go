@@ -417,6 +417,10 @@ func TestABadSecretFileChangesNothing(t *testing.T) {
 	if got := strings.Count(log.String(), "[ERROR]"); got != 1 || strings.Contains(log.String(), newSecret) {
 		t.Errorf("got %d errors in the log, want 1 and no secret: %s", got, log.String())
 	}
+	kept, _ := a.events.After(0)
+	if text := fmt.Sprint(kept); !strings.Contains(text, "secret file not taken in") || strings.Contains(text, file) {
+		t.Errorf("got events %s, want word of the file without its path", text)
+	}
 	a.peers.Renew() // so that it has to prove itself anew
 	if got := a.ask(t, "PUT", "/foo?w=all", "x"); got != "201" {
 		t.Errorf("after it: %s", got)
