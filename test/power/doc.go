@@ -46,7 +46,7 @@
 //	content of a segment               1 to 9
 //	names of segments                  1 to 7
 //	files at a checkpoint              1 to 6
-//	state files, format, node id       1 to 2, each round with an empty directory
+//	state files, format, node id       1 to 3, each round with an empty directory
 //	all fdatasync, all fsync           1 to 5
 //
 // Not found in 60 rounds, because ext4 or a later sync makes up for it:
@@ -64,7 +64,7 @@
 //
 // In the first thousand rounds, one loss: the last frame of the journal, written and not synced by a process that was
 // killed, told by the next one and gone after a cut. It took another length of segments in that next one. Since that was
-// mended, 500 rounds with the default mount, with 746 cuts and 57,430 writes acknowledged: none lost.
+// mended, 1,000 rounds in one run, half with each mount, 1,492 cuts and 139,476 writes acknowledged: none lost.
 //
 // # What it cannot tell
 //

@@ -279,6 +279,13 @@ func (r *rig) sees(s step) (lie bool) {
 	return true
 }
 
+// seen ends the counting of syncs and returns how many of each kind there were, and how many of
+// them were not done.
+func (r *rig) seen() (kinds map[string]int, lied int) {
+	_ = r.watch.tell(nil) // its error is told again when the watch is closed
+	return r.syncs, r.lied
+}
+
 var digits = regexp.MustCompile(`\d[0-9a-f]*|[ab]$`)
 
 // start starts the node, cuts the power at each of the moments and starts it again, and returns an
