@@ -110,9 +110,9 @@ func (s *Store) Lookup(key string) (replication.Meta, error) {
 	e, found := s.index.find(key)
 	switch {
 	case !found:
-		return replication.Meta{}, fmt.Errorf("%w: %s", replication.ErrNotFound, key)
+		return replication.Meta{}, replication.ErrNotFound
 	case e.damaged:
-		return replication.Meta{}, fmt.Errorf("%w: %s", replication.ErrDamaged, key)
+		return replication.Meta{}, replication.ErrDamaged
 	}
 	return e.meta, nil
 }
@@ -151,7 +151,7 @@ func (s *Store) get(key string, readFile fileReader) (replication.Record, error)
 		return r, nil
 	}
 	s.markDamaged(e, err)
-	return replication.Record{}, fmt.Errorf("%w: %s", replication.ErrDamaged, key)
+	return replication.Record{}, replication.ErrDamaged
 }
 
 // errMismatch is wrapped by errors about a file that does not hold what the index says.
@@ -200,7 +200,7 @@ func (s *Store) readUncached(key string, want replication.Meta) (replication.Rec
 func parseRead(content []byte, err error, key string, want replication.Meta) (replication.Record, error) {
 	switch {
 	case isBusy(err):
-		return replication.Record{}, fmt.Errorf("read %s: %w", key, err)
+		return replication.Record{}, fmt.Errorf("read record: %w", err)
 	case err != nil:
 		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
 	}
@@ -214,7 +214,7 @@ func parseExpected(content []byte, key string, want replication.Meta) (replicati
 		return replication.Record{}, fmt.Errorf("%w: %w", errMismatch, err)
 	}
 	if r.Key != key || r.Meta() != want {
-		return replication.Record{}, fmt.Errorf("%w: file holds %s at %v", errMismatch, r.Key, r.Version)
+		return replication.Record{}, fmt.Errorf("%w: file holds another record, at %v", errMismatch, r.Version)
 	}
 	return r, nil
 }

@@ -77,14 +77,41 @@ func advertisedIP(host string) (netip.Addr, error) {
 	return ips[max(0, slices.IndexFunc(ips, netip.Addr.Is4))], nil
 }
 
-// listLog takes memberlist's lines, all at debug: what a person acts on, this package says itself.
+// listLog takes memberlist's lines at the levels that they begin with. Those at info are written at
+// debug: what a person acts on, this package says itself.
 type listLog struct{ logger hclog.Logger }
 
 func (l *listLog) Write(line []byte) (int, error) {
-	if l.logger.IsDebug() {
-		l.logger.Debug("gossip", "line", strings.TrimSpace(string(line)))
+	level, text := hclog.Debug, strings.TrimSpace(string(line))
+	for prefix, its := range map[string]hclog.Level{"[WARN] ": hclog.Warn, "[ERR] ": hclog.Error} {
+		if rest, found := strings.CutPrefix(text, prefix); found {
+			level, text = its, rest
+		}
 	}
+	if level == hclog.Debug && !l.logger.IsDebug() {
+		return len(line), nil
+	}
+	for _, prefix := range []string{"[DEBUG] ", "[INFO] ", "memberlist: "} {
+		text = strings.TrimPrefix(text, prefix)
+	}
+	l.logger.Log(level, constantPart(text), "line", text)
 	return len(line), nil
+}
+
+// constantPart returns the words of a line of memberlist before the first that is not one, such as
+// an address: a message that is the same each time.
+func constantPart(line string) string {
+	var words []string
+	for word := range strings.FieldsSeq(line) {
+		word, end := strings.CutSuffix(strings.ToLower(word), ":")
+		if strings.Trim(word, "abcdefghijklmnopqrstuvwxyz/-,") != "" {
+			break
+		}
+		if words = append(words, word); end {
+			break
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // NodeMeta implements memberlist.Delegate.

@@ -56,6 +56,12 @@
 // machine, if it changes the cluster. What is not known to need less needs the most. Paths between
 // nodes have a guard of their own, see below.
 //
+// # Logs
+//
+// All loggers of a node are made of one that is quiet: a failure that repeats itself is written once
+// and then with a count, and keys are written at debug alone. PUT /-/log-level changes the level of
+// all of them, and of all nodes of the process that were given the same logger.
+//
 // # Errors
 //
 // One table, kinds, tells for each sort of error its status, its code, its title, and the

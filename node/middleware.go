@@ -18,7 +18,7 @@ type response struct {
 	id     string
 	status int // 0 until the header is sent
 	bytes  int64
-	quiet  bool  // log a 5xx like any other answer
+	quiet  bool  // log a 5xx, and a slow one, like any other answer
 	err    error // what an error answer stands for
 	// values are those of the headers that set was called for, up to as many as answers have
 	// that bring a value.
@@ -57,6 +57,9 @@ func (w *response) Write(b []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// slow is how long a request may take that is not worth a warning.
+const slow = time.Second
 
 // handler answers a request, or returns an error before anything was answered.
 type handler func(w *response, r *http.Request) error
@@ -116,12 +119,13 @@ func (a *api) finish(w *response, r *http.Request, started time.Time) {
 }
 
 func (a *api) logRequest(w *response, r *http.Request, started time.Time) {
-	a.requests.Observe(r.Method, rawPath(r), w.status, time.Since(started))
+	took := time.Since(started)
+	a.requests.Observe(r.Method, rawPath(r), w.status, took)
 	level := hclog.Debug
 	switch {
 	case w.status == http.StatusInternalServerError:
 		level = hclog.Error
-	case w.status > http.StatusInternalServerError && !w.quiet:
+	case (w.status > http.StatusInternalServerError || took > slow) && !w.quiet:
 		level = hclog.Warn
 	}
 	if !logs(a.Log, level) {
@@ -129,7 +133,7 @@ func (a *api) logRequest(w *response, r *http.Request, started time.Time) {
 	}
 	facts := []any{
 		"method", r.Method, "status", w.status, "bytes", w.bytes,
-		"duration", time.Since(started), "request_id", w.id,
+		"duration", took, "request_id", w.id,
 	}
 	if a.Log.IsDebug() { // keys are the users' business
 		facts = append(facts, "path", rawPath(r))

@@ -87,7 +87,7 @@ func newNode(cfg Config) *Node {
 	cfg = cfg.withDefaults()
 	log := events.New()
 	n := &Node{
-		cfg: cfg, logger: log.Tee(cfg.Logger), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
+		cfg: cfg, logger: newQuiet(log.Tee(cfg.Logger)), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
 		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), credentials: new(credentials),
 	}
 	n.secrets.Store(new(secret.Set))

@@ -41,6 +41,8 @@ func (a *api) routes() *mux.Router {
 	route("/-/metrics", a.metrics, GET, HEAD)
 	route("/-/watch", a.watch, GET, HEAD)
 	route("/-/events", a.events, GET, HEAD)
+	route("/-/log-level", a.logLevel, GET, HEAD)
+	route("/-/log-level", a.setLogLevel, PUT)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 

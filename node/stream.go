@@ -32,6 +32,7 @@ func (a *api) stream(w *response, r *http.Request) (s *stream, ctx context.Conte
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep events back
+	w.quiet = true                   // that it goes on for long is its nature
 	w.WriteHeader(http.StatusOK)
 	ctx, cancel := context.WithCancel(r.Context())
 	stop := func() bool { return true }

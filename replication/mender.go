@@ -382,7 +382,7 @@ func (m *Mender) mend(ctx context.Context, id string, held Held) (bool, error) {
 	}
 	current, err := accepted(m.cfg.Replica.Write([]Record{record}), record)
 	if err != nil {
-		return false, fmt.Errorf("apply %q: %w", held.Key, err)
+		return false, fmt.Errorf("apply record: %w", err)
 	}
 	return current.Version == record.Version, nil
 }

@@ -116,7 +116,7 @@ func (c *Coordinator) fetch(ctx context.Context, id, key string, held Meta) repl
 	case errors.Is(err, ErrNotFound):
 		err = fmt.Errorf("%w: no record where there was %v", errNonsense, held.Version)
 	case err == nil && record.Key != key:
-		err = fmt.Errorf("%w: record of key %.80q instead of %q", errNonsense, record.Key, key)
+		err = fmt.Errorf("%w: record of another key", errNonsense)
 	case err == nil && record.Version.Compare(held.Version) < 0:
 		err = fmt.Errorf("%w: record at %v where there was %v", errNonsense, record.Version, held.Version)
 	}

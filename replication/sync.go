@@ -521,7 +521,7 @@ func (s *Syncer) page(ctx context.Context, id string, pull, from uint64) (Page, 
 	bytes := 0
 	for i, r := range page.Records {
 		if _, err := accepted(outcomes[i:i+1], r); err != nil {
-			return Page{}, fmt.Errorf("apply %q: %w", r.Key, err)
+			return Page{}, fmt.Errorf("apply record: %w", err)
 		}
 		bytes += len(r.Key) + len(r.ContentType) + len(r.Value)
 	}

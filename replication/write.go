@@ -103,7 +103,7 @@ func (w *write) round(ctx context.Context) error {
 	w.record.Version = w.c.stamp(w.record.Key, w.highest)
 	if err := w.record.Version.Timestamp.Valid(); err != nil {
 		// Only a record that no node takes any more can be in the way of it.
-		return w.missed(w.written(), fmt.Errorf("no version is above the one of key %q: %w", w.record.Key, err))
+		return w.missed(w.written(), fmt.Errorf("no version is above the one there is: %w", err))
 	}
 	w.scatter(ctx)
 	for {

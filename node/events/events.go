@@ -77,8 +77,8 @@ func (l *Log) add(part string, level hclog.Level, what string, args []any) {
 }
 
 // Tee returns a logger that logs to logger, and whose lines are events: those at info and above,
-// and those that debug ones tell of which alwaysKept lists. Lines of memberlist, which come
-// through its StandardLogger, are none.
+// and those that debug ones tell of which alwaysKept lists. What comes through its StandardLogger
+// is none.
 func (l *Log) Tee(logger hclog.Logger) hclog.Logger {
 	return &tee{Logger: logger, log: l, part: "node"}
 }
