@@ -111,6 +111,8 @@
 //   - Writes that failed because of that have an unknown outcome: after a restart they may be
 //     there. Until then nothing tells them.
 //
+// [Store.Stats] tells all that in numbers, and Config.Synced how long writers wait for the disk.
+//
 // [Store] has two goroutines, one that files records and makes checkpoints, and one that reads
 // all files again and again, slowly: Open starts them, Close and SetAside end them.
 package disk

@@ -46,6 +46,9 @@
 // carry what this node says of itself; seek dials whoever should be here and is not. memberlist
 // has its own.
 //
+// What memberlist measures goes to one place of the process, whoever starts it; it is sorted there by
+// node, for [Membership.Stats], and what is of none that runs is dropped.
+//
 // # When others misbehave
 //
 // A member that gossips but does not answer is suspect; one that does neither is failed, found

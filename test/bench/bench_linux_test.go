@@ -120,7 +120,7 @@ func TestGoalsAreMetOrMissedByWhatWasMeasured(t *testing.T) {
 		faults: []faultRun{{op: load.Put, fault: "frozen", healthy: healthy, after: late}},
 		sleep:  &faultRun{after: load.Result{Failed: map[string]uint64{"503": 1}}},
 		growth: &growth{
-			wanted: 1_000_000, idle: []idle{{cpu: 0.004, memory: 29e6}}, stages: []stage{{keys: fewKeys}, {keys: 1_000_000}},
+			wanted: 1_000_000, idle: []idle{{cpu: 0.004, memory: 29e6, liveHeap: 5e6}}, liveHeap: 156e6, stages: []stage{{keys: fewKeys}, {keys: 1_000_000}},
 			stopped: time.Second, killed: 4 * time.Second, digest: latencies{time.Millisecond}, members: latencies{time.Millisecond},
 		},
 	}
@@ -133,12 +133,23 @@ func TestGoalsAreMetOrMissedByWhatWasMeasured(t *testing.T) {
 		"all three frozen for 6 s and resumed: none failed from 1.5 s after": "missed",
 		"1,000,000 keys: ready ≤ 3 s after restart":                          "missed",
 		"1,000,000 keys: digest and members ≤ 5 ms (p99)":                    "met",
+		"1,000,000 keys: live heap ≤ 150 B a key":                            "missed",
 		"idle, no keys: ≤ 0.5 % of a core, ≤ 30 MB, no writes":               "met",
 		"PUT w=3, 256 B, 64 conn: ≥ 2 × etcd":                                notMeasured,
 	} {
 		if verdicts[goal] != want {
 			t.Errorf("%s: got %q, want %q", goal, verdicts[goal], want)
 		}
+	}
+}
+
+func TestMetricsAreFoundByTheirWholeName(t *testing.T) {
+	const text = "# TYPE go_x gauge\ngo_x_total 7\ngo_x 1.5e+06\n"
+	if got, err := metric([]byte(text), "go_x"); got != 1.5e6 || err != nil {
+		t.Errorf("got %v, %v, want 1500000", got, err)
+	}
+	if got, err := metric([]byte(text), "go_"); err == nil {
+		t.Errorf("got %v for a part of a name, want an error", got)
 	}
 }
 
@@ -159,8 +170,8 @@ func fixed() *report {
 		faults: []faultRun{{op: load.Put, fault: "killed", began: time.Second, timeline: []moment{{time.Second, window(nil)}}}},
 		sleep:  &faultRun{op: load.Mix, fault: "all frozen", began: time.Second},
 		growth: &growth{
-			idle: []idle{{0, 0.0031, 21e6, 0, 10 * time.Second}}, stages: []stage{{keys: 10_000, memory: 40e6}, {keys: 500_000, memory: 200e6}},
-			wanted: 1_000_000, stopped: 1234 * time.Millisecond, killed: 2 * time.Second, afterRestart: 150e6,
+			idle: []idle{{cpu: 0.0031, memory: 21e6, liveHeap: 4e6, over: 10 * time.Second}}, stages: []stage{{keys: 10_000, memory: 40e6}, {keys: 500_000, memory: 200e6}},
+			wanted: 1_000_000, stopped: 1234 * time.Millisecond, killed: 2 * time.Second, afterRestart: 150e6, liveHeap: 104e6,
 			digest: latencies{800 * time.Microsecond}, members: latencies{time.Millisecond},
 		},
 		problems: []error{errors.New("faults: it broke\nin the middle")},

@@ -36,7 +36,8 @@
 // A request that fails counts for no throughput. CPU is of the servers, all three together, in microseconds for each
 // request. "Written" is what the disk got for each byte of value on each node that stores it, files that are written
 // later and the file system's own journal included; whatever else writes to that disk meanwhile counts, too. Memory is
-// resident and of the largest process.
+// resident and of the largest process; the live heap is what a collection of garbage leaves in a node that was just
+// restarted, and so has no values in memory, above what it leaves in one without keys.
 //
 // The same work is not the same promise: w=3 is on three disks, and etcd acknowledges with two; r=3 asks three nodes,
 // and etcd's quorum read two, through its leader. Neither is made to do less for the comparison.

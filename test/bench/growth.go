@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/protocol7/snakes/node/client/load"
@@ -21,7 +23,9 @@ type idle struct {
 	cpu     float64 // of a core
 	memory  uint64  // bytes, the largest node
 	written uint64  // bytes, all nodes together
-	over    time.Duration
+	// liveHeap is what the first node's collector found alive last, in bytes.
+	liveHeap uint64
+	over     time.Duration
 }
 
 // stage is a cluster with a number of keys.
@@ -39,6 +43,7 @@ type growth struct {
 	digest, members latencies     // of requests to a node with all keys
 	stopped, killed time.Duration // from the start of a node until it was ready, after SIGTERM and after SIGKILL
 	afterRestart    uint64        // bytes of memory of that node
+	liveHeap        uint64        // bytes that a collection leaves in it then
 }
 
 const growthPrefix = "growx"
@@ -133,6 +138,9 @@ func (b *bench) idle(ctx context.Context, s *system, g *growth, keys uint64) err
 	if i.memory, err = s.largest(); err != nil {
 		return err
 	}
+	if i.liveHeap, _, err = liveHeap(ctx, s.servers[0]); err != nil {
+		return err
+	}
 	g.idle = append(g.idle, i)
 	b.say("%-44s %-7s %.2f %% of a core, %d MB, %d bytes written", fmt.Sprintf("idle with %d keys", keys), s.name, 100*i.cpu, i.memory/1e6, i.written)
 	return nil
@@ -220,12 +228,57 @@ func (b *bench) restarts(ctx context.Context, s *system, g *growth) error {
 		return err
 	}
 	g.afterRestart = u.RSS
+	if g.liveHeap, err = awaitLiveHeap(ctx, s.servers[last]); err != nil {
+		return err
+	}
 	s.kill(last)
 	if g.killed, err = ready(); err != nil {
 		return err
 	}
 	b.say("%-44s %-7s %v after SIGTERM, %v after SIGKILL", "restart until ready", s.name, g.stopped.Round(time.Millisecond), g.killed.Round(time.Millisecond))
 	return nil
+}
+
+// collectionLimit is how long it may take until a node collects its garbage: the runtime does so after two minutes
+// without need.
+const collectionLimit = 150 * time.Second
+
+// awaitLiveHeap returns the bytes that a collection of garbage leaves that began from now on: one before may have been
+// while the node still took in its keys.
+func awaitLiveHeap(ctx context.Context, server string) (bytes uint64, err error) {
+	begun := time.Now()
+	err = await(ctx, collectionLimit, "the node to collect its garbage", func() error {
+		var at time.Time
+		if bytes, at, err = liveHeap(ctx, server); err == nil && at.Before(begun) {
+			err = fmt.Errorf("the last time was %v", at)
+		}
+		return err
+	})
+	return bytes, err
+}
+
+// liveHeap returns the bytes that a node's last collection of garbage left, and when that was.
+func liveHeap(ctx context.Context, server string) (bytes uint64, at time.Time, err error) {
+	text, err := get(ctx, server+"/-/metrics")
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	live, err := metric(text, "go_gc_heap_live_bytes")
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	last, err := metric(text, "go_memstats_last_gc_time_seconds")
+	return uint64(live), time.UnixMicro(int64(last * 1e6)), err
+}
+
+// metric returns the value of a metric without labels in the text format of Prometheus.
+func metric(text []byte, name string) (float64, error) {
+	for line := range strings.Lines(string(text)) {
+		if value, found := strings.CutPrefix(line, name+" "); found {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
 }
 
 func digestOf(body []byte) (string, error) {
