@@ -45,11 +45,11 @@ func (n *Node) Leave() error {
 		missed := &replication.QuorumError{Op: "leave", Need: majority, Alive: live, Known: s.Known(), Written: replication.WrittenNo}
 		return refuse(missed, "%d of %s must agree that this node leaves, and %s alive. Try again when more are.",
 			majority, count(s.Known(), "member", "members"), count(live, "is", "are"))
+	case !n.syncer.Synced():
+		return refuse(replication.ErrNotReady, "This node is catching up, and only a node that has can leave. Try again when it is ready, or end it and forget it.")
 	case live-1 < replication.Majority(s.Known()-1):
 		return refuse(errTooFewStay, "Of the %s that would stay %s alive, too few for any write. Start the others, or forget those that are gone for good, and try again.",
 			count(s.Known()-1, "member", "members"), count(live-1, "is", "are"))
-	case !n.syncer.Synced():
-		return refuse(replication.ErrNotReady, "This node is catching up, and only a node that has can leave. Try again when it is ready, or end it and forget it.")
 	}
 	if n.leaving.CompareAndSwap(false, true) {
 		n.leaves <- struct{}{} // there is room: the word before was taken before leaving was false again

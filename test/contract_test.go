@@ -46,7 +46,7 @@ func accepted(t *testing.T, r cluster.Response, status int, body ...string) {
 
 // raw is a request with exactly this target, which net/http's client might tidy.
 func raw(method, target, body string) string {
-	return fmt.Sprintf("%s %s HTTP/1.1\nHost: snakes\nConnection: close\nContent-Length: %d\n\n%s", method, target, len(body), body)
+	return fmt.Sprintf("%s %s HTTP/1.1\nHost: localhost\nConnection: close\nContent-Length: %d\n\n%s", method, target, len(body), body)
 }
 
 func keysContract(t *testing.T, c *cluster.Cluster) {
@@ -119,7 +119,7 @@ func bodiesContract(t *testing.T, c *cluster.Cluster) {
 	accepted(t, n.Get("body"), 200, "in chunks")
 	accepted(t, chunked(""), 201, "")
 	accepted(t, n.Put("body", "last"), 201, "")
-	refused(t, n.SendRaw("PUT /body HTTP/1.1\nHost: snakes\nConnection: close\n\n"), 411, "length-required")
+	refused(t, n.SendRaw("PUT /body HTTP/1.1\nHost: localhost\nConnection: close\n\n"), 411, "length-required")
 	accepted(t, n.Get("body"), 200, "last")
 }
 
@@ -253,8 +253,8 @@ func cutShortContract(t *testing.T, c *cluster.Cluster) {
 	accepted(t, n.Put("short", "whole"), 201)
 	before := n.Get("short").Header.Get("ETag")
 	for _, request := range []string{
-		"PUT /short HTTP/1.1\r\nHost: snakes\r\nContent-Length: 1000\r\n\r\nonly a part",
-		"PUT /short HTTP/1.1\r\nHost: snakes\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nonly a part\r\n",
+		"PUT /short HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nonly a part",
+		"PUT /short HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nonly a part\r\n",
 	} {
 		conn, err := net.Dial("tcp", n.Addr())
 		must(t, err)
