@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,12 +62,12 @@ func TestScrubReadsEverythingInAPeriodAndNoFaster(t *testing.T) {
 		}
 		settle(t, s)
 		mustClose(t, s)
-		reads := &readsOf{fileSystem: files, times: make(map[string]int)}
+		reads := &readsOf{fileSystem: files}
 		s, err := Open(Config{fs: reads})
 		if err != nil {
 			t.Fatal(err)
 		}
-		clear(reads.times)
+		reads.forget()
 		time.Sleep((2*keys + 3) * maxScrubPause) // from anywhere to the end and all over again
 		mustClose(t, s)
 		for i := range keys {
@@ -80,11 +81,22 @@ func TestScrubReadsEverythingInAPeriodAndNoFaster(t *testing.T) {
 // readsOf counts how often files are read.
 type readsOf struct {
 	fileSystem
+	mu    sync.Mutex // guards times
 	times map[string]int
 }
 
+func (r *readsOf) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.times = make(map[string]int)
+}
+
 func (r *readsOf) ReadFile(name string) ([]byte, error) {
-	r.times[name]++
+	r.mu.Lock()
+	if r.times != nil {
+		r.times[name]++
+	}
+	r.mu.Unlock()
 	return r.fileSystem.ReadFile(name)
 }
 
