@@ -97,6 +97,7 @@ func syncNames(path string) error {
 
 func (o osFS) path(name string) string { return filepath.Join(o.root, filepath.FromSlash(name)) }
 
+// List implements fileSystem.
 func (o osFS) List(dir string) ([]string, error) {
 	d, err := os.Open(o.path(dir))
 	if err != nil {
@@ -106,8 +107,10 @@ func (o osFS) List(dir string) ([]string, error) {
 	return names, errors.Join(err, d.Close())
 }
 
+// ReadFile implements fileSystem.
 func (o osFS) ReadFile(name string) ([]byte, error) { return os.ReadFile(o.path(name)) }
 
+// Mkdir implements fileSystem.
 func (o osFS) Mkdir(dir string) error {
 	if err := os.Mkdir(o.path(dir), 0o700); !errors.Is(err, fs.ErrExist) {
 		return err
@@ -115,6 +118,7 @@ func (o osFS) Mkdir(dir string) error {
 	return nil
 }
 
+// OpenFile implements fileSystem. Files are for their owner alone.
 func (o osFS) OpenFile(name string, flag int) (file, error) {
 	f, err := os.OpenFile(o.path(name), flag, 0o600)
 	if err != nil {

@@ -39,15 +39,15 @@ func (s *Store) scrub(stop <-chan struct{}) {
 		}
 	}
 	for after := randomKey(); ; {
-		stretch := s.stretch(after)
-		for _, e := range stretch {
+		entries := s.next(after)
+		for _, e := range entries {
 			if pause(s.scrubPause(e.meta.Size)) {
 				return
 			}
 			s.verify(e.key)
 		}
-		if len(stretch) == scrubStretch {
-			after = stretch[scrubStretch-1].key
+		if len(entries) == scrubStretch {
+			after = entries[scrubStretch-1].key
 			continue
 		}
 		if after = ""; pause(maxScrubPause) {
@@ -66,17 +66,20 @@ func randomKey() string {
 	return key.String()
 }
 
-// stretch returns the next entries after a key, up to scrubStretch.
-func (s *Store) stretch(after string) []entry {
-	var stretch []entry
+// next returns the entries that the scrub looks at now, up to scrubStretch after a key. Holding on
+// to a scan for a week would keep what the index was when it began.
+func (s *Store) next(after string) []entry {
+	var next []entry
 	for e := range s.index.scan(after) {
-		if stretch = append(stretch, e); len(stretch) == scrubStretch {
+		if next = append(next, e); len(next) == scrubStretch {
 			break
 		}
 	}
-	return stretch
+	return next
 }
 
+// scrubPause returns how long to wait before a record of that size is read: an even pace, unless
+// that is too slow to notice that keys became many, or too fast for the disk.
 func (s *Store) scrubPause(size int64) time.Duration {
 	even := scrubPeriod / time.Duration(s.index.len()+1)
 	return max(min(even, maxScrubPause), time.Duration(size)*time.Second/scrubBytes)

@@ -18,11 +18,13 @@ type choice struct {
 	words []string
 }
 
+// String implements pflag.Value: the word that was given, or the default.
 func (c *choice) String() string { return c.value }
 
 // Type is what stands for the value in the help.
 func (c *choice) Type() string { return strings.Join(c.words, "|") }
 
+// Set implements pflag.Value. It takes one of the words and nothing else.
 func (c *choice) Set(text string) error {
 	if !slices.Contains(c.words, text) {
 		return fmt.Errorf("must be one of %s", strings.Join(c.words, ", "))
@@ -53,6 +55,7 @@ var units = []struct {
 	{"", 1},
 }
 
+// String implements pflag.Value, with the largest unit of which the size is a multiple.
 func (s *byteSize) String() string {
 	for _, unit := range units {
 		if n := int64(*s); n%unit.bytes == 0 {
@@ -65,6 +68,7 @@ func (s *byteSize) String() string {
 // Type is what stands for the value in the help.
 func (s *byteSize) Type() string { return "SIZE" }
 
+// Set implements pflag.Value. It takes whole numbers from 1 on, with any of units in any case.
 func (s *byteSize) Set(text string) error {
 	digits := strings.TrimRight(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ ")
 	name := strings.TrimSpace(text[len(digits):])
@@ -85,6 +89,7 @@ func (s *byteSize) Set(text string) error {
 // byteLimit is a flag that takes a number of bytes like byteSize, or 0 for no limit.
 type byteLimit int64
 
+// String implements pflag.Value.
 func (l *byteLimit) String() string {
 	if *l == 0 {
 		return "0"
@@ -95,6 +100,7 @@ func (l *byteLimit) String() string {
 // Type is what stands for the value in the help.
 func (l *byteLimit) Type() string { return "SIZE" }
 
+// Set implements pflag.Value. It takes what byteSize does, and 0.
 func (l *byteLimit) Set(text string) error {
 	if text == "0" {
 		*l = 0

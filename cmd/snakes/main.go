@@ -84,6 +84,7 @@ type usageError struct {
 	hint    string // a line that says what to do, may be empty
 }
 
+// Error returns what is wrong and, on a line of its own, what to do.
 func (e *usageError) Error() string {
 	if e.hint == "" {
 		return e.problem

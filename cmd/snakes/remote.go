@@ -140,10 +140,12 @@ func hasPath(server string) bool {
 // timeoutError says which deadline was exceeded.
 type timeoutError time.Duration
 
+// Error names the flag by which people can wait longer.
 func (e timeoutError) Error() string {
 	return fmt.Sprintf("no answer within --timeout %v", time.Duration(e))
 }
 
+// Is lets errors.Is take it for what the context would have said.
 func (timeoutError) Is(target error) bool { return target == context.DeadlineExceeded }
 
 // arguments returns a check for what the words of use stand for, such as "KEY [VALUE|-]".

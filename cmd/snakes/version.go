@@ -53,6 +53,7 @@ func thisBuild() build {
 // release is what other nodes and people are told.
 func release() string { return thisBuild().Version }
 
+// String returns the line that snakes version prints.
 func (b build) String() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "snakes %s", b.Version)

@@ -159,9 +159,10 @@ func (n peers) Fetch(ctx context.Context, id, key string) (replication.Record, e
 	return r, err
 }
 
-// OpenPull implements replication.Peers.
-func (n peers) Silent(string, time.Time) bool { return true } // calls wait for no others
+// Silent implements replication.Peers. No call waits for others here.
+func (n peers) Silent(string, time.Time) bool { return true }
 
+// OpenPull implements replication.Peers.
 func (n peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replication.Pull, error) {
 	news := n.from.ledger.Knowledge()
 	return call(ctx, n.from, id, func(to *process) (replication.Pull, error) {
