@@ -100,6 +100,25 @@ func (r *readsOf) ReadFile(name string) ([]byte, error) {
 	return r.fileSystem.ReadFile(name)
 }
 
+// A process that is restarted every day would else read the same first keys again and again.
+func TestScrubBeginsAnywhere(t *testing.T) {
+	s := mustOpen(t, Config{fs: newMemFS()})
+	if got := s.somewhere(); got != "" {
+		t.Errorf("without keys: got %q", got)
+	}
+	const keys = 100
+	for i := range keys {
+		apply(t, s, put(fmt.Sprintf("user%03d", i), i+1, "value"))
+	}
+	begins := make(map[string]bool)
+	for range 10 * keys {
+		begins[s.somewhere()] = true
+	}
+	if len(begins) < keys*9/10 {
+		t.Errorf("of %d keys %d are begun at", keys, len(begins))
+	}
+}
+
 func TestScrubIsEndedByClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := Open(Config{fs: newMemFS()})
