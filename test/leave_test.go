@@ -26,7 +26,7 @@ func TestNodeThatLeavesTakesNothingAwayAndIsNotMissed(t *testing.T) {
 	id := idOf(t, n)
 	fill(t, "key", 200, 50, c.Nodes()...)
 	fill(t, "late", 50, 0, n)
-	users := plainClients(others(c, n)...)
+	users := plainClients(t, others(c, n)...)
 	leave(t, n)
 	users.finish(t)
 	c.AwaitMembers(5*time.Second, c.Node(0), c.Node(1))

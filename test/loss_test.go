@@ -24,7 +24,7 @@ func TestKilledNodeIsNotMissedAndComesBack(t *testing.T) {
 
 			dead.Kill()
 			killed := time.Now()
-			users := plainClients(rest...)
+			users := plainClients(t, rest...)
 			c.AwaitState(10*time.Second, "failed", dead)
 			t.Logf("failed %v after kill -9", time.Since(killed).Round(time.Millisecond))
 			users.finish(t)
@@ -35,7 +35,7 @@ func TestKilledNodeIsNotMissedAndComesBack(t *testing.T) {
 				t.Errorf("w=3 with two of three alive: %v", err)
 			}
 
-			users = plainClients(rest...)
+			users = plainClients(t, rest...)
 			dead.Start()
 			c.AwaitMembers(15 * time.Second)
 			users.finish(t)
@@ -67,7 +67,7 @@ func TestTerminatedNodeIsStoppedAtOnceAndStillCounted(t *testing.T) {
 	n := c.Node(2)
 	n.Stop() // checks the exit code
 	stopped := time.Now()
-	users := plainClients(others(c, n)...)
+	users := plainClients(t, others(c, n)...)
 	c.AwaitState(time.Second, "stopped", n)
 	t.Logf("stopped %v after the end of the process", time.Since(stopped).Round(time.Millisecond))
 	must(t, seesKnown(3, others(c, n)...))
@@ -89,7 +89,7 @@ func TestTerminatedNodeIsStoppedAtOnceAndStillCounted(t *testing.T) {
 func TestRestartOfANodeIsNotNoticed(t *testing.T) {
 	c := cluster.Start(t, 3)
 	n := c.Node(1)
-	users := plainClients(others(c, n)...)
+	users := plainClients(t, others(c, n)...)
 	n.Restart()
 	c.AwaitMembers(15 * time.Second)
 	users.finish(t)
@@ -102,7 +102,7 @@ func TestFrozenNodeDelaysNobodyForLong(t *testing.T) {
 	frozen.Freeze()
 
 	// At once, while all still count the frozen one as alive.
-	users := plainClients(c.Node(0), c.Node(1))
+	users := plainClients(t, c.Node(0), c.Node(1))
 	all := c.Node(0).Put("all?w=3", "bar")
 	problem, err := all.ExpectProblem(503, "quorum")
 	if err != nil {

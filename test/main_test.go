@@ -5,9 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/protocol7/snakes/test/cluster"
 )
@@ -36,73 +34,6 @@ func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// patience is the longest that a plain request may take when a member is lost: one second of silence and what it takes
-// to answer.
-const patience = 1500 * time.Millisecond
-
-// clients are users who write and read plainly, one per node, each a key of its own, until they are stopped.
-type clients struct {
-	stop chan struct{}
-	wg   sync.WaitGroup
-
-	mu       sync.Mutex // guards the fields below
-	requests int
-	slowest  cluster.Response
-	errs     []error
-}
-
-// plainClients starts a client for each node. Their requests carry neither r nor w.
-func plainClients(nodes ...*cluster.Node) *clients {
-	c := &clients{stop: make(chan struct{})}
-	for i, n := range nodes {
-		c.wg.Go(func() {
-			key := fmt.Sprintf("client%d", i)
-			for round := 0; ; round++ {
-				select {
-				case <-c.stop:
-					return
-				case <-time.After(10 * time.Millisecond):
-				}
-				value := fmt.Sprintf("round %d", round)
-				put := n.Put(key, value)
-				c.note(put, put.Expect(201, ""))
-				get := n.Get(key)
-				c.note(get, get.Expect(200, value))
-			}
-		})
-	}
-	return c
-}
-
-func (c *clients) note(r cluster.Response, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.requests++
-	if r.Took > c.slowest.Took {
-		c.slowest = r
-	}
-	if err == nil && r.Took > patience {
-		err = fmt.Errorf("%s, want no longer than %v", r, patience)
-	}
-	if err != nil {
-		c.errs = append(c.errs, err)
-	}
-}
-
-// finish stops the clients and fails the test unless every request was answered well and in time.
-func (c *clients) finish(t testing.TB) {
-	t.Helper()
-	close(c.stop)
-	c.wg.Wait()
-	t.Logf("%d plain requests, slowest %s", c.requests, c.slowest)
-	if c.requests == 0 {
-		t.Error("the clients made no request")
-	}
-	if len(c.errs) > 0 {
-		t.Errorf("%d of %d plain requests failed: %v", len(c.errs), c.requests, errors.Join(c.errs[:min(len(c.errs), 5)]...))
 	}
 }
 

@@ -57,7 +57,7 @@ func TestASecretIsReplacedUnderLoadAndWithANodeAway(t *testing.T) {
 	}
 	c.Start()
 	stay, away := c.Nodes()[:2], c.Node(2)
-	users := plainClients(stay...)
+	users := plainClients(t, stay...)
 	replaceSecrets(t, c, c.Nodes(), oldSecret, newSecret)
 	c.Throughout(2*time.Second, "all alive", func() error { return cluster.CheckMembers(c.Nodes()...) })
 

@@ -24,7 +24,7 @@ func TestLoneNodeRefusesWhileTheOthersGoOn(t *testing.T) {
 	must(t, lone.Put("foo", "before").Expect(201))
 
 	c.Cut([]int{0}, []int{1, 2})
-	users := plainClients(c.Node(1), c.Node(2))
+	users := plainClients(t, c.Node(1), c.Node(2))
 	// From the first request on, before anybody has noticed.
 	must(t, refuses(lone, "foo", "before"))
 	must(t, c.Node(1).Put("foo", "during").Expect(201))
