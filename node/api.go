@@ -145,6 +145,9 @@ type apiConfig struct {
 	// Metrics is told of all requests, and told by GET /-/metrics; nil: of nobody else.
 	Metrics *metrics.Metrics
 
+	// Between is the room in memory for bodies between nodes, in bytes; nil: as much as usual, not shared with anybody.
+	Between *gate
+
 	// Events is what happened to this node, Origin the number of its process, by which events are
 	// told from those of another.
 	Events eventLog
@@ -168,6 +171,8 @@ type api struct {
 	router   *mux.Router
 	requests *metrics.HTTP
 	origins  *http.CrossOriginProtection
+	// sent and shown are the room in memory for what clients send, and for what they are sent.
+	sent, shown *gate
 }
 
 // newAPI returns the handler of all that a node serves over HTTP.
@@ -181,7 +186,14 @@ func newAPI(config apiConfig) *api {
 	if config.Stall == 0 {
 		config.Stall = defaultStall
 	}
-	a := &api{apiConfig: config, origins: http.NewCrossOriginProtection()}
+	config.Coordinator = gated{config.Coordinator, newGate(maxReads), newGate(maxWrites)}
+	if config.Between == nil {
+		config.Between = newGate(maxHeld)
+	}
+	a := &api{
+		apiConfig: config, origins: http.NewCrossOriginProtection(),
+		sent: newGate(max(maxHeld, config.MaxValue)), shown: newGate(maxHeld),
+	}
 	if a.Metrics == nil {
 		a.Metrics = metrics.New("")
 	}

@@ -244,10 +244,16 @@ type testNode struct {
 // start serves config until the end of the test, and then looks for goroutines left over.
 func start(t *testing.T, config apiConfig) *testNode {
 	t.Helper()
+	return startAPI(t, config, newAPI(config))
+}
+
+// startAPI is start with the API that was made of config.
+func startAPI(t *testing.T, config apiConfig, a *api) *testNode {
+	t.Helper()
 	ignore := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
 	server := httptest.NewUnstartedServer(nil)
-	server.Config = newServer(newAPI(config), config.Log)
+	server.Config = newServer(a, config.Log)
 	server.Start()
 	t.Cleanup(server.Close)
 	client := &http.Client{

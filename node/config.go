@@ -71,7 +71,7 @@ type Config struct {
 	Reload <-chan os.Signal
 	// Insecure lets the node listen to the network without any protection.
 	Insecure bool
-	// MaxValue is the size of the largest value in bytes that clients may put; 0 means
+	// MaxValue is the size of the largest value in bytes that clients may put, 64 MiB at most; 0 means
 	// DefaultMaxValue.
 	MaxValue int64
 	// SyncLimit is how many bytes per second, keys and values, this node fetches at most of what
@@ -134,8 +134,8 @@ func (c Config) Validate() error {
 	if !clusterPattern.MatchString(c.Cluster) {
 		wrong("cluster name %q is not 1 to 63 of a-z, 0-9 and dash", c.Cluster)
 	}
-	if c.MaxValue < 1 || c.MaxValue > maxPeerBody/2 {
-		wrong("largest value of %d bytes is not 1 byte to %d MiB", c.MaxValue, maxPeerBody>>21)
+	if c.MaxValue < 1 || c.MaxValue > largestValue {
+		wrong("largest value of %d bytes is not 1 byte to %d MiB", c.MaxValue, largestValue>>20)
 	}
 	if c.TokenFile != "" && !c.protected() {
 		wrong("--token-file needs --secret-file: without a secret anybody could ask as another node does, and needs no token")

@@ -114,11 +114,13 @@
 //
 // # When others misbehave
 //
-// A client that sends nothing: headers end after 10 s, a pause within a body after 30 s, with
-// 408. A client that sends too much, or to the wrong place: it gets its answer at once, and up
+// A client that sends slowly: headers end after 10 s, a body of which less than 64 KiB, or than the rest, came in 10 s
+// with 408. Clients that ask for more than can be done: 512 reads and as many writes of keys are under way, others
+// wait for a second at most and are then refused with 503; so are bodies for which there is no room in memory. Requests of
+// operators and of other nodes pass no gate. A client that sends too much, or to the wrong place: it gets its answer at once, and up
 // to 64 MiB of the rest are thrown away for up to 2 s so that it can read it. A client
 // that goes away while it sends: nothing is written. Lengths that are only claimed take no
-// memory beyond 1 MiB.
+// memory beyond 16 KiB, and four times what came after that.
 //
 // A peer that is gone, hangs, answers nonsense, is another node than the address promised or
 // speaks another protocol: the call fails, with an error that says which of these; ctx bounds

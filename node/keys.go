@@ -36,7 +36,7 @@ func (a *api) put(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	value, err := w.body(r, a.MaxValue)
+	value, err := w.body(r, a.MaxValue, a.sent)
 	if err != nil {
 		return err
 	}
@@ -85,6 +85,11 @@ func (a *api) get(w *response, r *http.Request) error {
 	if matchesETag(r.Header["If-None-Match"], tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
+	}
+	if len(record.Value) > firstBuffer && r.Method != http.MethodHead {
+		if err := w.hold(r.Context(), a.shown, int64(len(record.Value))); err != nil {
+			return err
+		}
 	}
 	w.set("Content-Type", record.ContentType)
 	w.set("Content-Length", strconv.Itoa(len(record.Value)))

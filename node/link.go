@@ -73,7 +73,7 @@ func (p *peers) carryLookups(ctx context.Context, id string, keys []string) ([]r
 // outcomes sends body to node id, which answers with an outcome for each of n items.
 func (p *peers) outcomes(ctx context.Context, op, id string, body []byte, n int) ([]replication.Outcome, error) {
 	var outcomes []replication.Outcome
-	err := p.call(ctx, op, id, body, maxAnswer, func(d *decoder) { outcomes = d.outcomes(n) })
+	err := p.call(ctx, op, id, body, maxState, func(d *decoder) { outcomes = d.outcomes(n) })
 	if err != nil {
 		return nil, err
 	}

@@ -24,7 +24,7 @@ func (a *api) setLogLevel(w *response, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
 	}
-	body, err := w.body(r, 16)
+	body, err := w.body(r, 16, a.sent)
 	if err != nil {
 		return err
 	}

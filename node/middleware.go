@@ -20,6 +20,9 @@ type response struct {
 	bytes  int64
 	quiet  bool  // log a 5xx, and a slow one, like any other answer
 	err    error // what an error answer stands for
+	// held is what the request takes of the room in heldIn, nil if nothing.
+	held   int64
+	heldIn *gate
 	// values are those of the headers that set was called for, up to as many as answers have
 	// that bring a value.
 	values [10]string
@@ -105,6 +108,7 @@ func (a *api) route(w *response, r *http.Request) {
 // finish turns a panic into an answer and logs the request.
 func (a *api) finish(w *response, r *http.Request, started time.Time) {
 	defer a.logRequest(w, r, started)
+	w.letGo()
 	switch p := recover(); {
 	case p == nil:
 	case p == http.ErrAbortHandler:

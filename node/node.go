@@ -49,6 +49,8 @@ type Node struct {
 	mender      *replication.Mender
 	server      *http.Server
 
+	between *gate // room in memory for bodies between nodes
+
 	*credentials
 	identity *secret.Identity // nil: there is no secret
 
@@ -89,6 +91,7 @@ func newNode(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, logger: newQuiet(log.Tee(cfg.Logger)), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
 		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), credentials: new(credentials),
+		between: newGate(maxHeld),
 	}
 	n.secrets.Store(new(secret.Set))
 	return n
@@ -136,7 +139,7 @@ func (n *Node) open() (err error) {
 	}
 	n.peers = newPeers(peersConfig{
 		Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock, Asked: n.metrics.Asked,
-		Identity: n.identity, Logger: n.logger.Named("peers"),
+		Identity: n.identity, Between: n.between, Logger: n.logger.Named("peers"),
 	})
 	if err := n.join(); err != nil {
 		return err
@@ -225,7 +228,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Exposed: n.cfg.exposed(),
 		Metrics: n.metrics, Log: log,
 	}
-	config.Hosts = n.ownHosts()
+	config.Hosts, config.Between = n.ownHosts(), n.between
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
 	}

@@ -19,10 +19,18 @@ const (
 	peerType = "application/vnd.snakes.peer"
 	// protocol is the version of what nodes say to each other. There is one so far.
 	protocol = "1"
-	// maxPeerBody is the size in bytes of the largest request or answer between nodes. It is
-	// far above any sensible --max-value, which binds clients alone: a value that one node
-	// took must reach all. What was not sent yet takes no memory.
-	maxPeerBody = 1 << 30
+	// largestValue is what --max-value may be at most. It binds clients alone: a value that one node took must reach all, those
+	// with a lower limit too.
+	largestValue = 64 << 20
+	// maxPeerBody is the size in bytes of the largest request or answer between nodes: one that brings values, which are more
+	// than one only up to batchBytes, or a page. What was not sent yet takes no memory.
+	maxPeerBody = largestValue + 2<<20
+	// maxState is that of one that brings none, but what grows with the cluster or its age: a seen set with many gaps, the
+	// state of a roster.
+	maxState = 64 << 20
+	// maxQuestion is that of a request that brings neither values nor anything that grows with the cluster or its age: keys to
+	// look up are the most.
+	maxQuestion = 2 << 20
 )
 
 // The headers between nodes. A request says who asks and who is meant, an answer who answers.
@@ -39,26 +47,28 @@ const (
 // peerOp answers the body of another node's request; the answer is made of what codec.go lists.
 type peerOp func(ctx context.Context, from membership.Hello, body []byte) ([]byte, error)
 
-// member makes op a handler for members of the same cluster alone, which are told what this
+// member makes op a handler for members of the same cluster alone, which may ask with limit bytes and are told what this
 // node knows of the roster and they do not. The roster is looked at after op, so that the
 // answer tells of every change that this node accepted before it.
-func (a *api) member(op peerOp) handler {
+func (a *api) member(op peerOp, limit int64) handler {
 	news := func(h http.Header) []byte {
 		if a.Roster.Stamp() == h.Get(headerRoster) {
 			return nil
 		}
 		return a.Roster.State()
 	}
-	return a.peer(op, a.Roster.Admit, news)
+	return a.peer(op, limit, a.Roster.Admit, news)
 }
 
 // anyNode makes op, which decides by itself whom it answers and what it tells, a handler.
 func (a *api) anyNode(op peerOp) handler {
 	admit := func(context.Context, membership.Hello) error { return nil }
-	return a.peer(op, admit, func(http.Header) []byte { return nil })
+	return a.peer(op, maxState, admit, func(http.Header) []byte { return nil })
 }
 
-func (a *api) peer(op peerOp, admit func(context.Context, membership.Hello) error, news func(http.Header) []byte) handler {
+func (a *api) peer(
+	op peerOp, limit int64, admit func(context.Context, membership.Hello) error, news func(http.Header) []byte,
+) handler {
 	return func(w *response, r *http.Request) error {
 		if err := a.provenPeer(w, r); err != nil {
 			return err
@@ -76,7 +86,7 @@ func (a *api) peer(op peerOp, admit func(context.Context, membership.Hello) erro
 			a.failPeer(w, r, nil, err)
 			return nil
 		}
-		body, err := w.body(r, maxPeerBody)
+		body, err := w.body(r, limit, a.Between)
 		var answer []byte
 		if err == nil {
 			answer, err = op(r.Context(), from, body)

@@ -22,16 +22,13 @@ import (
 const (
 	// callTime limits a call whose context has no deadline.
 	callTime = 30 * time.Second
-	// maxAnswer is the size in bytes of the largest answer that brings no value: a seen set
-	// with many gaps, the state of a roster.
-	maxAnswer = 64 << 20
 	// opPull opens a pull.
 	opPull = "pull"
 )
 
 var errNoAddress = errors.New("address is not known")
 
-// peersConfig is what peers works with. All fields but the last three are needed.
+// peersConfig is what peers works with. All fields but the last four are needed.
 type peersConfig struct {
 	// Hello says who this node is, as of now.
 	Hello func() membership.Hello
@@ -44,6 +41,8 @@ type peersConfig struct {
 	// Identity proves who this node is, and that others are who they should be. Nil: there is no
 	// secret, and connections are open.
 	Identity *secret.Identity
+	// Between is the room in memory for answers, in bytes; nil: as much as usual.
+	Between *gate
 	// Logger: nil means none.
 	Logger hclog.Logger
 	// Asked is told of each request to a node that has ended, and why there was no answer; nil:
@@ -91,6 +90,9 @@ var _ replication.Peers = (*peers)(nil)
 // newPeers returns a peers that has no connection yet; Close ends those that it will have.
 func newPeers(config peersConfig) *peers {
 	life, end := context.WithCancel(context.Background())
+	if config.Between == nil {
+		config.Between = newGate(maxHeld)
+	}
 	return &peers{
 		peersConfig: config, connections: newConnections(config.Identity, config.Logger),
 		life: life, end: end, links: make(map[string]*link),
@@ -183,7 +185,7 @@ func (p *peers) OpenPull(ctx context.Context, id string, mine *seen.Set) (replic
 	var pull replication.Pull
 	body, _ := mine.AppendBinary(nil) // the error is always nil
 	body = appendText(body, p.Roster.State())
-	if err := p.call(ctx, opPull, id, body, maxAnswer, func(d *decoder) { pull = d.pull() }); err != nil {
+	if err := p.call(ctx, opPull, id, body, maxState, func(d *decoder) { pull = d.pull() }); err != nil {
 		return replication.Pull{}, err
 	}
 	return pull, nil
@@ -202,7 +204,7 @@ func (p *peers) NextPage(ctx context.Context, id string, pull, from uint64) (rep
 // Exchange implements replication.Peers.
 func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status) (replication.Status, error) {
 	var theirs replication.Status
-	err := p.call(ctx, "exchange", id, appendStatus(nil, mine), maxAnswer, func(d *decoder) { theirs = d.status() })
+	err := p.call(ctx, "exchange", id, appendStatus(nil, mine), maxState, func(d *decoder) { theirs = d.status() })
 	if err != nil {
 		return replication.Status{}, err
 	}
@@ -213,7 +215,7 @@ func (p *peers) Exchange(ctx context.Context, id string, mine replication.Status
 // Buckets implements replication.Peers.
 func (p *peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
 	var buckets []uint64
-	if err := p.call(ctx, "buckets", id, nil, maxAnswer, func(d *decoder) { buckets = d.buckets() }); err != nil {
+	if err := p.call(ctx, "buckets", id, nil, maxState, func(d *decoder) { buckets = d.buckets() }); err != nil {
 		return nil, err
 	}
 	return buckets, nil
@@ -223,7 +225,7 @@ func (p *peers) Buckets(ctx context.Context, id string) ([]uint64, error) {
 func (p *peers) Contents(ctx context.Context, id string, buckets []int) ([]replication.Held, error) {
 	var held []replication.Held
 	body := appendNumbers(nil, buckets)
-	if err := p.call(ctx, "contents", id, body, maxPeerBody, func(d *decoder) { held = d.held() }); err != nil {
+	if err := p.call(ctx, "contents", id, body, maxState, func(d *decoder) { held = d.held() }); err != nil {
 		return nil, err
 	}
 	return held, nil
@@ -232,7 +234,7 @@ func (p *peers) Contents(ctx context.Context, id string, buckets []int) ([]repli
 // Range implements replication.Peers.
 func (p *peers) Range(ctx context.Context, id string, span replication.Span) (replication.Stretch, error) {
 	var found replication.Stretch
-	err := p.call(ctx, "range", id, appendSpan(nil, span), maxAnswer, func(d *decoder) { found = d.stretch() })
+	err := p.call(ctx, "range", id, appendSpan(nil, span), maxState, func(d *decoder) { found = d.stretch() })
 	if err != nil {
 		return replication.Stretch{}, err
 	}
@@ -247,7 +249,7 @@ func (p *peers) Range(ctx context.Context, id string, span replication.Span) (re
 func (p *peers) Consent(ctx context.Context, id, address string, message []byte) ([]byte, error) {
 	var answer []byte
 	body := appendText(nil, message)
-	err := p.callAt(ctx, "consent", id, address, body, maxAnswer, func(d *decoder) { answer = d.bytes() })
+	err := p.callAt(ctx, "consent", id, address, body, maxState, func(d *decoder) { answer = d.bytes() })
 	if err != nil {
 		return nil, err
 	}
@@ -272,8 +274,17 @@ func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte,
 		ctx, cancel = context.WithTimeout(ctx, callTime)
 		defer cancel()
 	}
+	var held int64
+	defer func() { p.Between.leave(held) }() // once it is taken apart
+	hold := func(n int64) error {
+		err := p.Between.enter(ctx, n)
+		if err == nil {
+			held = n
+		}
+		return err
+	}
 	began := time.Now()
-	answer, status, err := p.post(ctx, op, id, address, body, limit)
+	answer, status, err := p.post(ctx, op, id, address, body, limit, hold)
 	if p.Asked != nil {
 		p.Asked(id, op, time.Since(began), err)
 	}
@@ -286,8 +297,10 @@ func (p *peers) callAt(ctx context.Context, op, id, address string, body []byte,
 	return nil
 }
 
-// post returns the body of node id's answer, and its status.
-func (p *peers) post(ctx context.Context, op, id, address string, body []byte, limit int64) ([]byte, int, error) {
+// post returns the body of node id's answer, and its status. hold is that of readBounded.
+func (p *peers) post(
+	ctx context.Context, op, id, address string, body []byte, limit int64, hold func(int64) error,
+) ([]byte, int, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
 	if err != nil {
 		return nil, 0, err
@@ -303,7 +316,7 @@ func (p *peers) post(ctx context.Context, op, id, address string, body []byte, l
 	if err := sentBy(response, id); err != nil {
 		return nil, 0, err
 	}
-	answer, err := readBounded(response.Body, response.ContentLength, limit, nil)
+	answer, err := readBounded(response.Body, response.ContentLength, limit, hold, nil)
 	if err != nil {
 		return nil, 0, fmt.Errorf("read answer: %w", err)
 	}

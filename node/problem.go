@@ -34,6 +34,10 @@ var (
 	errInternal       = errors.New("internal error")
 )
 
+// errOverloaded: a request was not begun, since there is too much to do. From another node, it is as good as not sent: it had no
+// effect there, and tells nothing against the node.
+var errOverloaded = fmt.Errorf("overloaded: %w", replication.ErrNotSent)
+
 // kind is what one sort of error looks like from outside.
 type kind struct {
 	// matches tells which errors are of this kind. The first kind that matches is taken.
@@ -113,6 +117,8 @@ var kinds = []kind{
 	row(errLengthRequired, "length-required", 411, "length-required", "Length required", ""),
 	row(errTooLarge, "too-large", 413, "too-large", "Too large", ""),
 	row(errMisdirected, "misdirected", 421, "misdirected", "Misdirected", ""),
+	row(errOverloaded, "overloaded", 503, "overloaded", "Node is overloaded",
+		"This node has more to do than it can do in time, and did nothing of this. Send the request again later, or to another member."),
 	row(errUnsupported, "unsupported", 501, "unsupported", "Unsupported", ""),
 	row(context.Canceled, "canceled", 408, "timeout", "Request ended early", "The request ended before its answer. Send it again."),
 	row(context.DeadlineExceeded, "deadline", 503, "not-ready", "Took too long", "The node gave up waiting. Send the request again."),

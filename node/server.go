@@ -17,9 +17,8 @@ const (
 	maxHeader = 32 << 10
 )
 
-// newServer returns the server of handler. It limits how long a client may take to ask, and
-// how long it may pause within a body (see bodyTime), but not how long it takes to read a
-// value: a slow line is no fault.
+// newServer returns the server of handler. It limits how long a client may take for the headers of a request and until the
+// next one; how slow it may be with a body is for the handler, see progressTime.
 func newServer(handler http.Handler, log hclog.Logger) *http.Server {
 	if log == nil {
 		log = hclog.NewNullLogger()
