@@ -94,6 +94,7 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 		cfg.segmentBytes = min(cfg.CheckpointBytes/16, maxSegment)
 	}
 	s := &Store{
+		dir:             cfg.Dir,
 		volume:          &volume{fs: cfg.fs, logger: cfg.Logger, reserve: cmp.Or(cfg.reserveBytes, reserveBytes)},
 		logger:          cfg.Logger,
 		lock:            lock,

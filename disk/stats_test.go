@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -124,5 +125,13 @@ func TestStatsTellWhatTheDiskSaid(t *testing.T) {
 	_ = s.volume.judge(syscall.EIO)
 	if got := s.Stats(); got.Full || !got.Latched {
 		t.Errorf("after an error: got %+v, want latched", got)
+	}
+}
+
+func TestSpaceIsThatOfTheFileSystem(t *testing.T) {
+	s := mustOpen(t, Config{Dir: t.TempDir()})
+	free, size := s.Space()
+	if runtime.GOOS == "linux" && (free == 0 || free > size) {
+		t.Errorf("got %d bytes free of %d, want some of them", free, size)
 	}
 }

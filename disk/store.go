@@ -47,6 +47,7 @@ type Config struct {
 // It has two goroutines, which [Open] starts and Close ends. One files records (see backlog) and
 // makes checkpoints; the other reads all files again and again, slowly (see scrub).
 type Store struct {
+	dir             string // of data, for Space alone
 	volume          *volume
 	logger          hclog.Logger
 	lock            io.Closer

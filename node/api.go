@@ -9,6 +9,7 @@ import (
 	"github.com/gorilla/mux"
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/node/metrics"
@@ -61,6 +62,9 @@ type localStore interface {
 	Seen() *seen.Set
 	Digest() uint64
 	Writable() error
+	Stats() disk.Stats
+	// Space returns how many bytes could be written and how many the file system has; 0 if not known.
+	Space() (free, size uint64)
 }
 
 // eventLog keeps the last of what happened to this node.

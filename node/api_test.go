@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/protocol7/snakes/disk"
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/replication"
@@ -93,7 +94,11 @@ type fakeStore struct {
 	digest     uint64
 	seen       *seen.Set
 	writable   error
+	stats      disk.Stats
 }
+
+func (f *fakeStore) Stats() disk.Stats          { return f.stats }
+func (f *fakeStore) Space() (free, size uint64) { return 7 << 30, 9 << 30 }
 
 func (f *fakeStore) TombstoneCount() int { return f.tombstones }
 func (f *fakeStore) Len() int            { return f.keys }

@@ -12,47 +12,15 @@ import (
 	"time"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/client"
+	"github.com/protocol7/snakes/replication"
 )
 
-// membersAnswer is the body of GET /-/members.
-type membersAnswer struct {
-	Cluster    string         `json:"cluster"`
-	Self       string         `json:"self"`
-	Known      int            `json:"known"`
-	Alive      int            `json:"alive"`
-	Quorum     int            `json:"quorum"`
-	Writable   bool           `json:"writable"`
-	Protected  bool           `json:"protected"`
-	Tombstones int            `json:"tombstones"`
-	Members    []memberAnswer `json:"members"`
+// view is what GET /-/members tells, and what its table needs to know beyond that.
+type view struct {
+	client.Members
 
-	learners int  // of Members, those that do not count for Known
-	exposed  bool // anybody on the network can take part
-}
-
-type memberAnswer struct {
-	ID        string           `json:"id"`
-	Name      string           `json:"name"`
-	Address   string           `json:"address"`
-	State     membership.State `json:"state"`
-	Version   string           `json:"version"`
-	Since     time.Time        `json:"since"`
-	RTT       float64          `json:"rtt_ms"`
-	ClockSkew float64          `json:"clock_skew_ms"`
-	Keys      uint64           `json:"keys"`
-	Behind    uint64           `json:"behind"`
-	Synced    bool             `json:"synced"`
-	Blocks    uint64           `json:"blocks"`
-	Progress  *progressAnswer  `json:"progress,omitempty"`
-
-	itself   bool // it is the node that answers
-	answered bool // it answered an exchange, so that the numbers mean something
-}
-
-// progressAnswer is how far a node that is not synced has got with the pull under way, in keys.
-type progressAnswer struct {
-	Pulled  uint64 `json:"pulled"`
-	Offered uint64 `json:"offered"`
+	answered map[string]bool // the members that answered an exchange, so that their numbers mean something
 }
 
 func (a *api) members(w *response, r *http.Request) error {
@@ -64,75 +32,93 @@ func (a *api) members(w *response, r *http.Request) error {
 	if present && format != "text" {
 		return refuse(errBadParameter, "format is text, or left out for JSON, not %q.", shortened(format))
 	}
-	answer := a.describeMembers()
+	answer := a.view()
 	if present {
 		return w.send(http.StatusOK, "text/plain; charset=utf-8", answer.table())
 	}
-	return w.send(http.StatusOK, "application/json", encodeLine(answer))
+	return w.send(http.StatusOK, "application/json", encodeLine(answer.Members))
 }
 
-func (a *api) describeMembers() membersAnswer {
+// view returns the cluster as this node sees it.
+func (a *api) view() view {
 	s := a.Cluster.Snapshot()
-	answer := membersAnswer{
-		Cluster: s.Cluster, Self: a.Name, Known: s.Known(), Quorum: s.Known()/2 + 1,
-		Writable: a.Coordinator.Writable() == nil, Tombstones: a.Store.TombstoneCount(), Members: []memberAnswer{},
-		Protected: a.PeerOf != nil, exposed: a.Exposed,
+	answer := view{answered: make(map[string]bool), Members: client.Members{
+		Cluster: s.Cluster, Self: a.Name, SelfID: a.Self, Known: s.Known(), Quorum: replication.Majority(s.Known()),
+		Writable: a.Coordinator.Writable() == nil, Protected: a.PeerOf != nil, Exposed: a.Exposed,
+		Unready: []client.Unready{}, Disk: a.disk(), Tombstones: uint64(a.Store.TombstoneCount()), Members: []client.Member{},
+	}}
+	for _, check := range a.checks() {
+		if check.err != nil {
+			answer.Unready = append(answer.Unready, client.Unready{Check: check.name, Why: check.err.Error()})
+		}
 	}
 	blocked := a.Collector.Stats().Blocked
 	for _, m := range s.Members {
-		if m.Enrolled && !m.Counted {
-			answer.learners++
-		}
 		if m.Live && (m.Counted || !s.Joined() && m.ID == s.Self) {
 			answer.Alive++
 		}
-		member := a.describeMember(m, m.ID == s.Self)
+		member := describe(m)
 		member.Blocks = blocked[m.ID]
-		answer.Members = append(answer.Members, member)
+		answer.answered[m.ID] = a.measure(&member)
+		answer.Members.Members = append(answer.Members.Members, member)
 	}
-	slices.SortFunc(answer.Members, func(x, y memberAnswer) int {
+	slices.SortFunc(answer.Members.Members, func(x, y client.Member) int {
 		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.ID, y.ID))
 	})
 	return answer
 }
 
-func (a *api) describeMember(m membership.Member, itself bool) memberAnswer {
-	answer := memberAnswer{
-		ID: m.ID, Name: m.Name, Address: m.Address, State: m.State, Version: m.Version,
-		Since: m.Since.UTC().Truncate(time.Second), Synced: m.Synced, itself: itself,
-	}
-	if m.State == membership.Alive && !m.Synced {
-		// It counts for N but for no read: it has just been promoted or started, or its data was
-		// given up.
-		answer.State = membership.Syncing
-	}
-	if itself {
-		answer.Keys = uint64(a.Store.Len())
-		p := a.Syncer.Progress()
-		answer.progress(p.Pulled, p.Offered)
-		return answer
-	}
-	if status, known := a.Monitor.Peer(m.ID); known {
-		answer.RTT, answer.ClockSkew = milliseconds(status.RTT), milliseconds(status.Skew)
-		answer.Keys, answer.Behind, answer.answered = status.Keys, status.Behind, true
-		answer.progress(status.Pulled, status.Offered)
-	}
-	return answer
+// disk returns how the data directory is.
+func (a *api) disk() client.Disk {
+	stats := a.Store.Stats()
+	free, size := a.Store.Space()
+	return client.Disk{Free: free, Size: size, Latched: stats.Latched, Full: stats.Full, Damaged: stats.Damaged}
 }
 
-// progress enters how far the member has got, unless it has everything.
-func (m *memberAnswer) progress(pulled, offered uint64) {
+// describe returns what membership knows of m.
+func describe(m membership.Member) client.Member {
+	state := m.State
+	if state == membership.Alive && !m.Synced {
+		// It counts for N but for no read: it has just been promoted or started, or its data was
+		// given up.
+		state = membership.Syncing
+	}
+	return client.Member{
+		ID: m.ID, Name: m.Name, Address: m.Address, State: string(state), Version: m.Version,
+		Since: m.Since.UTC().Truncate(time.Second), Synced: m.Synced, Learner: m.Enrolled && !m.Counted,
+	}
+}
+
+// measure enters what was measured of m, and reports whether another node answered an exchange.
+func (a *api) measure(m *client.Member) (answered bool) {
+	if m.ID == a.Self {
+		p := a.Syncer.Progress()
+		m.Keys = uint64(a.Store.Len())
+		enterProgress(m, p.Pulled, p.Offered)
+		return false
+	}
+	status, known := a.Monitor.Peer(m.ID)
+	if known {
+		m.RTT, m.ClockSkew = milliseconds(status.RTT), milliseconds(status.Skew)
+		m.Keys, m.Behind = status.Keys, status.Behind
+		enterProgress(m, status.Pulled, status.Offered)
+	}
+	return known
+}
+
+// enterProgress enters how far the member has got, unless it has everything.
+func enterProgress(m *client.Member, pulled, offered uint64) {
 	if !m.Synced {
-		m.Progress = &progressAnswer{pulled, offered}
+		m.Progress = &client.Progress{Pulled: pulled, Offered: offered}
 	}
 }
 
 // condition is the state for people, with how far the member has got.
-func (m *memberAnswer) condition() string {
+func condition(m client.Member) string {
 	if m.Progress != nil && m.Progress.Offered > 0 {
 		return fmt.Sprintf("%s(%d/%d)", m.State, m.Progress.Pulled, m.Progress.Offered)
 	}
-	return string(m.State)
+	return m.State
 }
 
 // milliseconds returns d in milliseconds, to the microsecond.
@@ -141,7 +127,8 @@ func milliseconds(d time.Duration) float64 {
 }
 
 // table returns the members as `snakes members` prints them.
-func (m membersAnswer) table() []byte {
+func (v view) table() []byte {
+	m := v.Members
 	writable := "writable"
 	if !m.Writable {
 		writable = "not writable"
@@ -151,14 +138,20 @@ func (m membersAnswer) table() []byte {
 	switch {
 	case m.Protected:
 		b.WriteString(", protected")
-	case m.exposed:
+	case m.Exposed:
 		b.WriteString(", INSECURE")
 	}
 	if m.Tombstones > 0 {
-		b.WriteString(", " + count(m.Tombstones, "tombstone", "tombstones"))
+		b.WriteString(", " + count(int(m.Tombstones), "tombstone", "tombstones"))
 	}
-	if m.learners > 0 {
-		b.WriteString(", " + count(m.learners, "learner", "learners"))
+	learners := 0
+	for _, member := range m.Members {
+		if member.Learner {
+			learners++
+		}
+	}
+	if learners > 0 {
+		b.WriteString(", " + count(learners, "learner", "learners"))
 	}
 	b.WriteString("\n")
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -168,15 +161,15 @@ func (m membersAnswer) table() []byte {
 	row("NAME", "ADDRESS", "STATE", "SINCE", "RTT", "SKEW", "KEYS", "BEHIND", "BLOCKS", "VERSION", "ID")
 	for _, member := range m.Members {
 		rtt, skew, keys, behind := any("-"), any("-"), any("-"), any("-")
-		if member.answered {
+		if v.answered[member.ID] {
 			rtt, skew = fmt.Sprintf("%.1fms", member.RTT), fmt.Sprintf("%.1fms", member.ClockSkew)
 			keys, behind = member.Keys, member.Behind
 		}
 		name := member.Name
-		if member.itself {
+		if member.ID == m.SelfID {
 			name, keys = name+"*", member.Keys
 		}
-		row(name, member.Address, member.condition(), member.Since.Format(time.RFC3339), rtt, skew, keys, behind, member.Blocks,
+		row(name, member.Address, condition(member), member.Since.Format(time.RFC3339), rtt, skew, keys, behind, member.Blocks,
 			member.Version, member.ID)
 	}
 	_ = t.Flush() // a buffer takes everything

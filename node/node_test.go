@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/client"
 )
 
 // running is a node that serves until the test ends.
@@ -96,13 +97,13 @@ func (r *running) ask(t testing.TB, method, path, body string) string {
 func (r *running) states(t testing.TB) string {
 	t.Helper()
 	answer := r.ask(t, http.MethodGet, "/-/members", "")
-	var members membersAnswer
+	var members client.Members
 	if err := json.Unmarshal([]byte(strings.TrimPrefix(answer, "200 ")), &members); err != nil {
 		return answer
 	}
 	var states []string
 	for _, m := range members.Members {
-		states = append(states, string(m.State))
+		states = append(states, m.State)
 	}
 	return fmt.Sprintf("%d: %s", members.Known, strings.Join(states, " "))
 }

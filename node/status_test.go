@@ -51,7 +51,9 @@ func threeMembers() (apiConfig, *fakeCoordinator) {
 func TestMembersAreListedInJSON(t *testing.T) {
 	config, coordinator := threeMembers()
 	n := start(t, config)
-	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"protected":false,"tombstones":7,"members":[` +
+	const want = `{"cluster":"snakes","self":"node-a","self_id":"0000000000000000000000000000000a","known":3,"alive":2,"quorum":2,"writable":true,"protected":false,"exposed":false,` +
+		`"unready":[],` +
+		`"disk":{"free":7516192768,"size":9663676416,"latched":false,"full":false,"damaged":0},"tombstones":7,"members":[` +
 		`{"id":"0000000000000000000000000000000a","name":"node-a","address":"127.0.0.1:9000","state":"alive","version":"1.0.0",` +
 		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":1,"behind":0,"synced":true,"blocks":0},` +
 		`{"id":"0000000000000000000000000000000b","name":"node-b","address":"127.0.0.1:9001","state":"suspect","version":"1.0.0",` +
@@ -59,7 +61,7 @@ func TestMembersAreListedInJSON(t *testing.T) {
 		`{"id":"0000000000000000000000000000000c","name":"node-c","address":"127.0.0.1:9002","state":"failed","version":"1.0.0",` +
 		`"since":"2026-11-22T12:00:00Z","rtt_ms":0,"clock_skew_ms":0,"keys":0,"behind":0,"synced":true,"blocks":7},` +
 		`{"id":"00000000000000000000000000000001","name":"zoe","address":"127.0.0.1:9003","state":"syncing","version":"1.0.0",` +
-		`"since":"2026-11-22T12:00:00Z","rtt_ms":0.1,"clock_skew_ms":0,"keys":3,"behind":0,"synced":false,"blocks":0,"progress":{"pulled":3,"offered":17}}]}` + "\n"
+		`"since":"2026-11-22T12:00:00Z","rtt_ms":0.1,"clock_skew_ms":0,"keys":3,"behind":0,"synced":false,"learner":true,"blocks":0,"progress":{"pulled":3,"offered":17}}]}` + "\n"
 	a := n.ask("GET", "/-/members", "")
 	if a.StatusCode != 200 || a.Header.Get("Content-Type") != "application/json" {
 		t.Errorf("got %d with %s, want 200 with application/json", a.StatusCode, a.Header.Get("Content-Type"))

@@ -10,19 +10,49 @@ import (
 
 // Members is the cluster as one node sees it.
 type Members struct {
-	// Cluster is its name, Self the name of the node that answers.
+	// Cluster is its name, Self the name of the node that answers and SelfID its identity.
 	Cluster string `json:"cluster"`
 	Self    string `json:"self"`
+	SelfID  string `json:"self_id"`
 	// Known is how many members should exist, Alive how many of them do, Quorum the majority of Known.
 	Known  int `json:"known"`
 	Alive  int `json:"alive"`
 	Quorum int `json:"quorum"`
 	// Writable tells whether a put at the default level would pass now.
 	Writable bool `json:"writable"`
+	// Protected tells whether traffic between nodes is, by a secret; Exposed whether anybody on the network can read and
+	// write everything at the node that answers.
+	Protected bool `json:"protected"`
+	Exposed   bool `json:"exposed"`
+	// Unready is why the node that answers is not ready, none if it is.
+	Unready []Unready `json:"unready"`
+	// Disk is that of the node that answers.
+	Disk Disk `json:"disk"`
 	// Tombstones is how many deleted keys the node that answers still keeps a mark of.
 	Tombstones uint64 `json:"tombstones"`
-	// Members are sorted by name. Those that join or sync are listed and are not among Known.
+	// Members are sorted by name. Those that join and learners are listed and are not among Known.
 	Members []Member `json:"members"`
+}
+
+// Unready is a condition of being ready that does not hold.
+type Unready struct {
+	// Check names the condition as GET /-/ready does, such as "synced".
+	Check string `json:"check"`
+	// Why says in words what is wrong.
+	Why string `json:"why"`
+}
+
+// Disk is how the data directory of a node is.
+type Disk struct {
+	// Free is how many bytes the node could still write there, Size how many the file system has; both 0 if not known.
+	Free uint64 `json:"free"`
+	Size uint64 `json:"size"`
+	// Latched: a write or a sync failed, so that the node writes nothing until it is restarted. Full: there was no room
+	// for the last value.
+	Latched bool `json:"latched"`
+	Full    bool `json:"full"`
+	// Damaged is how many records cannot be read now.
+	Damaged int `json:"damaged"`
 }
 
 // Member is one node as another one sees it.
@@ -32,11 +62,11 @@ type Member struct {
 	Name string `json:"name"`
 	// Address is the HOST:PORT that it is reached at.
 	Address string `json:"address"`
-	// State is joining, syncing, alive, suspect, failed, stopped or draining, since Since.
-	State string    `json:"state"`
-	Since time.Time `json:"since"`
-	// Version is the release that it runs.
-	Version string `json:"version"`
+	// State is joining, syncing, alive, suspect, failed, stopped or draining, since Since; Version is the release that
+	// it runs.
+	State   string    `json:"state"`
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"`
 	// RTT and ClockSkew are in milliseconds, 0 for the node that answers.
 	RTT       float64 `json:"rtt_ms"`
 	ClockSkew float64 `json:"clock_skew_ms"`
@@ -45,10 +75,12 @@ type Member struct {
 	Behind uint64 `json:"behind"`
 	// Synced tells whether its answers count for reads.
 	Synced bool `json:"synced"`
+	// Learner tells that it is not among Known yet, since it fetches what the others have.
+	Learner bool `json:"learner,omitempty"`
 	// Blocks is for how many tombstones the node that answers waits until it has heard that this one knows of them.
 	Blocks uint64 `json:"blocks"`
 	// Progress is how far one that catches up has got, nil for others.
-	Progress *Progress `json:"progress"`
+	Progress *Progress `json:"progress,omitempty"`
 }
 
 // Progress is how many of the Offered keys a node that catches up has fetched.
