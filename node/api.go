@@ -164,6 +164,8 @@ type apiConfig struct {
 	// by themselves. nil: it never stops.
 	WhenClosing func(f func()) (stop func() bool)
 
+	// Overload gets a line for each request that was refused for its being too much; it should not write them all. nil: none.
+	Overload hclog.Logger
 	// Log gets a line per request at debug and one per failure at warn or error; nil: none.
 	Log hclog.Logger
 }
@@ -183,6 +185,9 @@ type api struct {
 func newAPI(config apiConfig) *api {
 	if config.Log == nil {
 		config.Log = hclog.NewNullLogger()
+	}
+	if config.Overload == nil {
+		config.Overload = hclog.NewNullLogger()
 	}
 	if config.Heartbeat == 0 {
 		config.Heartbeat = defaultHeartbeat

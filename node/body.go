@@ -34,10 +34,13 @@ func (w *response) body(r *http.Request, limit int64, g *gate) ([]byte, error) {
 		return nil, refuse(errLengthRequired, "Send a Content-Length, or the body in chunks. For an empty value send Content-Length: 0.")
 	}
 	window := 0
+	w.conn.now(waits)
+	defer w.conn.now(works)
 	progress := func(arrived int) {
 		if arrived-window >= progressBytes {
 			window = arrived
 			w.extendReadDeadline()
+			w.conn.now(waits)
 		}
 	}
 	hold := func(n int64) error { return w.hold(r.Context(), g, n) }

@@ -12,7 +12,8 @@
 // relics, the one that leaves the cluster, and the one that reads the secret file again, which wait
 // for something to do. Membership and
 // transport have their own and end them in Stop and Close. Open starts the transport's alone.
-// Each batch on its way to another node has one, which peers' Close ends.
+// Each batch on its way to another node has one, which peers' Close ends. While the node stops, a second server tells that to
+// whoever comes on a new connection, see farewell.
 // The order at the end is in shutdown; the Memory is saved after all that tell it something.
 //
 // # Beginning anew
@@ -117,7 +118,10 @@
 // A client that sends slowly: headers end after 10 s, a body of which less than 64 KiB, or than the rest, came in 10 s
 // with 408. Clients that ask for more than can be done: 512 reads and as many writes of keys are under way, others
 // wait for a second at most and are then refused with 503; so are bodies for which there is no room in memory. Requests of
-// operators and of other nodes pass no gate. A client that sends too much, or to the wrong place: it gets its answer at once, and up
+// operators and of other nodes pass no gate. Too many connections: there are at most half as many as the process may have files
+// open, 8,192 at most; then those that keep the node waiting longest, for headers, a body or the next request, make
+// way for new ones, and if none does, what comes is refused with 503 but for vital requests. A client that takes nothing of an answer
+// for half a minute is cut off. A client that sends too much, or to the wrong place: it gets its answer at once, and up
 // to 64 MiB of the rest are thrown away for up to 2 s so that it can read it. A client
 // that goes away while it sends: nothing is written. Lengths that are only claimed take no
 // memory beyond 16 KiB, and four times what came after that.

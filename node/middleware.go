@@ -18,8 +18,9 @@ type response struct {
 	id     string
 	status int // 0 until the header is sent
 	bytes  int64
-	quiet  bool  // log a 5xx, and a slow one, like any other answer
-	err    error // what an error answer stands for
+	quiet  bool     // log a 5xx, and a slow one, like any other answer
+	err    error    // what an error answer stands for
+	conn   *inbound // nil in tests of handlers
 	// held is what the request takes of the room in heldIn, nil if nothing.
 	held   int64
 	heldIn *gate
@@ -80,6 +81,11 @@ func (a *api) serve(h handler) http.Handler {
 // ServeHTTP answers one request: everything goes through here, unknown paths and methods too,
 // which mux's own middleware would miss.
 func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
+	a.respond(rw, r, a.handle)
+}
+
+// respond has h answer r, and looks after everything around that.
+func (a *api) respond(rw http.ResponseWriter, r *http.Request, h handler) {
 	w := &response{ResponseWriter: rw, id: requestID(r.Header)}
 	defer a.finish(w, r, time.Now())
 	if r.ContentLength != 0 {
@@ -89,11 +95,22 @@ func (a *api) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.set("Snakes-Node", a.Name)
 	// Without this, caches may serve what has a Last-Modified without asking again.
 	w.set("Cache-Control", "no-cache")
-	if err := a.guard(w, r); err != nil {
+	w.conn, _ = r.Context().Value(inboundKey{}).(*inbound)
+	if err := h(w, r); err != nil {
 		a.fail(w, r, err)
-		return
+	}
+}
+
+// handle answers a request that may pass, by its route.
+func (a *api) handle(w *response, r *http.Request) error {
+	if err := w.conn.admit(w, r); err != nil {
+		return err
+	}
+	if err := a.guard(w, r); err != nil {
+		return err
 	}
 	a.route(w, r)
+	return nil
 }
 
 // route calls the handler that the router has for r. Handlers take names from the path as it was

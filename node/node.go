@@ -48,8 +48,10 @@ type Node struct {
 	collector   *replication.Collector
 	mender      *replication.Mender
 	server      *http.Server
+	farewell    *farewell
 
 	between *gate // room in memory for bodies between nodes
+	door    *door
 
 	*credentials
 	identity *secret.Identity // nil: there is no secret
@@ -91,7 +93,7 @@ func newNode(cfg Config) *Node {
 	n := &Node{
 		cfg: cfg, logger: newQuiet(log.Tee(cfg.Logger)), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
 		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), credentials: new(credentials),
-		between: newGate(maxHeld),
+		between: newGate(maxHeld), door: newDoor(doorFor(openFiles())),
 	}
 	n.secrets.Store(new(secret.Set))
 	return n
@@ -128,7 +130,9 @@ func (n *Node) open() (err error) {
 		return fmt.Errorf("begin to write: %w", err)
 	}
 	clock := version.NewClock(nil, floor)
-	if n.transport, err = transport.Listen(transport.Config{Bind: n.cfg.listenAt(), Logger: n.logger}); err != nil {
+	if n.transport, err = transport.Listen(transport.Config{
+		Bind: n.cfg.listenAt(), Logger: n.logger, MaxUnclaimed: n.door.Unclaimed,
+	}); err != nil {
 		return err
 	}
 	bound := n.transport.Addr()
@@ -228,7 +232,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		Replica: replica, Offers: offers, Roster: n.membership, Clock: clock, Exposed: n.cfg.exposed(),
 		Metrics: n.metrics, Log: log,
 	}
-	config.Hosts, config.Between = n.ownHosts(), n.between
+	config.Hosts, config.Between, config.Overload = n.ownHosts(), n.between, n.logger.Named("http")
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
 	}
@@ -239,7 +243,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	streams, end := context.WithCancel(context.Background())
 	config.WhenClosing = func(f func()) (stop func() bool) { return context.AfterFunc(streams, f) }
 	handler := newAPI(config)
-	n.server = newServer(handler, log)
+	n.server, n.farewell = newServer(handler, log), newFarewell(handler, log)
 	n.server.RegisterOnShutdown(end)
 	n.metrics.Watch(metrics.Sources{
 		ID: n.id, Name: n.name, Cluster: n.cfg.Cluster, Ready: handler.isReady,

@@ -86,6 +86,9 @@ func (a *api) peer(
 			a.failPeer(w, r, nil, err)
 			return nil
 		}
+		if w.conn != nil {
+			w.conn.peer.Store(true)
+		}
 		body, err := w.body(r, limit, a.Between)
 		var answer []byte
 		if err == nil {

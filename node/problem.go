@@ -275,7 +275,11 @@ type quorumFacts struct {
 func (a *api) fail(w *response, r *http.Request, err error) {
 	k := kindOf(err)
 	w.err = err
-	w.quiet = r.Context().Err() != nil // the client has gone: no failure of this node
+	w.quiet = r.Context().Err() != nil || errors.Is(err, replication.ErrClosed) // the client has gone, or comes late: no failure
+	if errors.Is(err, errOverloaded) {
+		w.quiet = true // one line for all, that is not one more load
+		a.Overload.Warn("requests are refused, since there are too many, too large ones, or too many connections")
+	}
 	p := problem{
 		Type: "urn:snakes:error:" + k.code, Title: k.title, Status: k.status, Detail: detailOf(err, k),
 		Node: a.Name, RequestID: w.id,
@@ -324,6 +328,7 @@ func (w *response) refuse(r *http.Request, status int, contentType string, body 
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // as above
 	if control.Flush() == nil {
+		w.conn.now(waits)
 		drain(r.Body)
 	}
 }

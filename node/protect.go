@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -108,12 +109,15 @@ func (n *Node) useSecrets(secrets secret.Set) error {
 	return nil
 }
 
-// requests returns the listener for HTTP: what begins as TLS is taken for that, if there is a secret.
+// requests returns a listener for HTTP: what begins as TLS is taken for that, if there is a secret. Those of several calls
+// share what comes.
 func (n *Node) requests() net.Listener {
-	if n.identity == nil {
-		return n.transport.Requests()
+	l := listener{Listener: n.transport.Requests(), door: n.door, logger: n.logger.Named("http"), closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	if n.identity != nil {
+		l.config = n.tlsConfig()
 	}
-	return tlsListener{n.transport.Requests(), n.tlsConfig(), n.logger.Named("http")}
+	return l
 }
 
 // tlsConfig returns what to accept TLS with. Clients have none so far.
@@ -130,20 +134,36 @@ func (n *Node) tlsConfig() *tls.Config {
 // errNoClientTLS ends the handshake of a client that tries TLS.
 var errNoClientTLS = errors.New("this node speaks TLS with other nodes only")
 
-// tlsListener is a listener of which some connections are TLS.
-type tlsListener struct {
+// listener is a listener of connections that come through a door, some of them TLS.
+type listener struct {
 	net.Listener
-	config *tls.Config
+	door   *door
+	config *tls.Config // nil: none is TLS
 	logger hclog.Logger
+	closed chan struct{}
+	close  func() // closes closed, once
 }
 
 // Accept waits for no handshake.
-func (l tlsListener) Accept() (net.Conn, error) {
+func (l listener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err != nil || !transport.OpensTLS(conn) {
-		return conn, err
+	if err != nil {
+		return nil, err
 	}
-	return &tlsConn{tls.Server(conn, l.config), l.logger}, nil
+	in, open := l.door.enter(l.closed, conn)
+	switch {
+	case !open:
+		return nil, errors.Join(net.ErrClosed, conn.Close())
+	case l.config == nil || !transport.OpensTLS(conn):
+		return in, nil
+	}
+	return &tlsConn{tls.Server(in, l.config), l.logger}, nil
+}
+
+// Close implements net.Listener.
+func (l listener) Close() error {
+	l.close()
+	return l.Listener.Close()
 }
 
 // tlsConn is a TLS connection of the server. It hides from net/http that it is one: of a *tls.Conn, net/http closes those

@@ -23,7 +23,7 @@ func newServer(handler http.Handler, log hclog.Logger) *http.Server {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
-	return &http.Server{
+	server := &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: headerTime,
 		IdleTimeout:       idleTime,
@@ -32,4 +32,6 @@ func newServer(handler http.Handler, log hclog.Logger) *http.Server {
 		// "OPTIONS *" takes the way of all requests.
 		DisableGeneralOptionsHandler: true,
 	}
+	watchConnections(server)
+	return server
 }

@@ -3,7 +3,14 @@ package node
 import (
 	"context"
 	"errors"
+	"net"
+	"net/http"
+	"sync"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/protocol7/snakes/replication"
 )
 
 const (
@@ -29,8 +36,8 @@ type step struct {
 }
 
 // shutdown returns what to do, in this order, to end within timeout from now on: members choose
-// others for new requests, and requests end; writes under way to other members end; members are
-// told; directory and port are given back. Each step may use what those before it left.
+// others for new requests, and requests end, while new ones are told that it is too late; writes under way to other members end;
+// members are told; directory and port are given back. Each step may use what those before it left.
 func (n *Node) shutdown(now time.Time, timeout time.Duration, stop func()) []step {
 	reserve := min(maxReserve, timeout/2)
 	served := now.Add(timeout - reserve)
@@ -39,13 +46,17 @@ func (n *Node) shutdown(now time.Time, timeout time.Duration, stop func()) []ste
 	return []step{
 		{"requests", served, func(ctx context.Context) error {
 			n.membership.SetDraining(true)
+			n.farewell.start(n.requests())
 			return n.server.Shutdown(ctx)
 		}},
 		{"connections", served, func(context.Context) error { return n.server.Close() }},
 		{"writes to other members", served, func(context.Context) error { n.coordinator.Close(); return nil }},
 		{"exchanges with other members", told, func(context.Context) error { stop(); return nil }},
 		{"members being told", told, func(context.Context) error { n.membership.Stop(); return nil }},
-		{"directory and port", closed, func(context.Context) error { return n.close() }},
+		{"directory and port", closed, func(context.Context) error {
+			n.farewell.end()
+			return n.close()
+		}},
 	}
 }
 
@@ -76,4 +87,40 @@ func (n *Node) takeOne(s step) error {
 		return nil
 	}
 	return err
+}
+
+// farewell answers the requests that come on new connections while a node stops. The port stays open until the members have been told,
+// which takes a second or more, and a client whose connection is reset meanwhile cannot tell what happened.
+type farewell struct {
+	server  *http.Server
+	running sync.WaitGroup
+}
+
+func newFarewell(a *api, log hclog.Logger) *farewell {
+	return &farewell{server: newServer(http.HandlerFunc(a.farewell), log)}
+}
+
+// start answers what l has, from now on.
+func (f *farewell) start(l net.Listener) {
+	f.running.Go(func() { _ = f.server.Serve(l) }) // it ends by Close, or with the port, which others look after
+}
+
+// end stops answering.
+func (f *farewell) end() {
+	_ = f.server.Close() // whoever has no answer yet would not get one
+	f.running.Wait()
+}
+
+// farewell answers one request of a client that comes while the node stops: how the node is doing it tells, and nothing else. Other
+// nodes get no answer, as from one that is gone.
+func (a *api) farewell(rw http.ResponseWriter, r *http.Request) {
+	if isPeerPath(r) {
+		panic(http.ErrAbortHandler)
+	}
+	rw.Header().Set("Connection", "close")
+	if vital(r) {
+		a.ServeHTTP(rw, r)
+		return
+	}
+	a.respond(rw, r, func(w *response, r *http.Request) error { return replication.ErrClosed })
 }

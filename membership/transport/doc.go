@@ -51,12 +51,11 @@
 //
 // # Ending
 //
-// memberlist calls Shutdown, which ends gossip only: requests under way may still need the port. Closing
-// the listener of Requests ends requests only; connections for a side that has ended are reset.
-// Close ends both, and waits until every goroutine of the transport has ended:
+// memberlist calls Shutdown, which ends gossip only: requests under way may still need the port. Streams that come after it are reset.
+// Closing a listener of Requests ends that listener only, so that another one can take over the port. Close ends both, and
+// waits until every goroutine of the transport has ended:
 //
 //	gossip + requests --Shutdown--> requests --Close--> closed
-//	gossip + requests --Requests().Close--> gossip --Close--> closed
 //
 // # Example
 //

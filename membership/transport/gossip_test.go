@@ -107,20 +107,28 @@ func TestShutdownOfGossipLeavesRequests(t *testing.T) {
 	wantAnswer(t, tr, "here")
 }
 
-func TestCloseOfRequestsLeavesGossip(t *testing.T) {
+func TestAClosedListenerLeavesGossipAndLaterConnectionsToTheNext(t *testing.T) {
 	a, b := listen(t, Config{}), listen(t, Config{})
 	first, second := gossip(t, a, "a", nil), gossip(t, b, "b", nil)
-	waiting := dial(t, a, "GET")
+	closing, next := a.Requests(), a.Requests()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := closing.Accept()
+		ended <- err
+	}()
 	for range 2 {
-		if err := a.Requests().Close(); err != nil {
-			t.Fatalf("Close of requests: %v", err)
+		if err := closing.Close(); err != nil {
+			t.Fatalf("Close of a listener: %v", err)
 		}
 	}
-	if _, err := a.Requests().Accept(); !errors.Is(err, net.ErrClosed) {
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept while it is closed: got %v, want net.ErrClosed", err)
+	}
+	if _, err := closing.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("Accept: got %v, want net.ErrClosed", err)
 	}
-	wantClosed(t, waiting)
-	wantClosed(t, dial(t, a, "GET"))
+	dial(t, a, "GET")
+	wantRead(t, accept(t, next), "GET")
 	join(t, second, a)
 	eventually(t, "both know both", func() bool { return first.NumMembers() == 2 && second.NumMembers() == 2 })
 }

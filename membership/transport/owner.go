@@ -46,25 +46,43 @@ func (o *owner) offer(ctx context.Context, conn net.Conn) bool {
 	}
 }
 
-// listener is an owner's connections as a net.Listener.
+// listener is an owner's connections as a net.Listener. Several of one owner share what comes.
 type listener struct {
 	*owner
-	addr net.Addr
+	addr   net.Addr
+	closed chan struct{}
+	close  func() // closes closed, once
+}
+
+func newListener(of *owner, addr net.Addr) listener {
+	l := listener{owner: of, addr: addr, closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	return l
 }
 
 func (l listener) Accept() (net.Conn, error) {
-	if !l.hasEnded() {
+	if !l.hasEnded() && !l.isClosed() {
 		select {
 		case conn := <-l.conns:
 			return conn, nil
+		case <-l.closed:
 		case <-l.ended:
 		}
 	}
 	return nil, &net.OpError{Op: "accept", Net: l.addr.Network(), Addr: l.addr, Err: net.ErrClosed}
 }
 
+func (l listener) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
+	}
+}
+
 func (l listener) Close() error {
-	l.end()
+	l.close()
 	return nil
 }
 

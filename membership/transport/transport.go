@@ -108,11 +108,11 @@ func (t *Transport) Addr() netip.AddrPort {
 	return unmap(t.tcp.Addr().(*net.TCPAddr).AddrPort())
 }
 
-// Requests returns the listener of all connections that are not gossip; what several calls
-// return is one and the same. Its connections support CloseWrite, deadlines and keep-alive as a [net.TCPConn] does. Closing it
-// ends Accept with [net.ErrClosed] and resets later request connections, while gossip goes on.
+// Requests returns a listener of the connections that are not gossip; those of several calls share them. Its connections
+// support CloseWrite, deadlines and keep-alive as a [net.TCPConn] does. Closing it ends its Accept with [net.ErrClosed] and nothing
+// else: later request connections go to, or wait for, another listener, until Close.
 func (t *Transport) Requests() net.Listener {
-	return listener{t.requests, t.tcp.Addr()}
+	return newListener(t.requests, t.tcp.Addr())
 }
 
 // Close ends gossip and requests, closes the port and all unclaimed connections, and returns when all
