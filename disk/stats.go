@@ -87,12 +87,11 @@ func (x *index) damaged() (now int, found, mended uint64) {
 	return x.damage.entries + len(x.unreadable), x.damage.found, x.damage.mended
 }
 
-// Space returns how many bytes could still be written on the file system of the data directory, and how many it has; 0
-// and 0 if that is not known. It asks the operating system, which has it in memory for local file systems.
-func (s *Store) Space() (free, size uint64) {
-	free, size, err := space(s.dir)
+// Space returns the room on the volume of the data directory; the zero Room if that is not known. See RoomAt.
+func (s *Store) Space() Room {
+	room, err := RoomAt(s.dir)
 	if err != nil {
-		return 0, 0 // it is for people to look at; a disk that fails says so when it is written
+		return Room{} // it is for people to look at; a disk that fails says so when it is written
 	}
-	return free, size
+	return room
 }

@@ -63,8 +63,8 @@ type localStore interface {
 	Digest() uint64
 	Writable() error
 	Stats() disk.Stats
-	// Space returns how many bytes could be written and how many the file system has; 0 if not known.
-	Space() (free, size uint64)
+	// Space is the room for more; zero if that is not known.
+	Space() disk.Room
 }
 
 // eventLog keeps the last of what happened to this node.

@@ -97,8 +97,8 @@ type fakeStore struct {
 	stats      disk.Stats
 }
 
-func (f *fakeStore) Stats() disk.Stats          { return f.stats }
-func (f *fakeStore) Space() (free, size uint64) { return 7 << 30, 9 << 30 }
+func (f *fakeStore) Stats() disk.Stats { return f.stats }
+func (f *fakeStore) Space() disk.Room  { return disk.Room{Free: 7 << 30, Size: 9 << 30} }
 
 func (f *fakeStore) TombstoneCount() int { return f.tombstones }
 func (f *fakeStore) Len() int            { return f.keys }

@@ -71,8 +71,8 @@ func (a *api) view() view {
 // disk returns how the data directory is.
 func (a *api) disk() client.Disk {
 	stats := a.Store.Stats()
-	free, size := a.Store.Space()
-	return client.Disk{Free: free, Size: size, Latched: stats.Latched, Full: stats.Full, Damaged: stats.Damaged}
+	room := a.Store.Space()
+	return client.Disk{Free: room.Free, Size: room.Size, Latched: stats.Latched, Full: stats.Full, Damaged: stats.Damaged}
 }
 
 // describe returns what membership knows of m.
