@@ -8,7 +8,8 @@
 //	snakes keys [PREFIX] [--limit N]                    list the keys, one a line
 //	snakes watch [PREFIX] [--from MARKER]               tell what changes, a line for each change
 //	snakes events                                       what happened to a node of late
-//	snakes members                                      who is in the cluster
+//	snakes members [--watch]                            who is in the cluster, as one node sees it
+//	snakes status [--wait ready|alive=N]                a verdict, who is missing, and what to do next, from all nodes
 //	snakes inspect KEY                                  what each member has for the key
 //	snakes leave                                        have a node leave the cluster for good, and wait until it has
 //	snakes forget NAME-OR-ID [--force]                  take a member that is gone out of the cluster for good

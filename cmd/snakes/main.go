@@ -40,7 +40,7 @@ func (p program) run(ctx context.Context) int {
 	remote.addFlags(root.PersistentFlags())
 	server.shares(root.PersistentFlags().Lookup("token-file"))
 	root.AddCommand(
-		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.inspect(), remote.bench(),
+		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.status(), remote.inspect(), remote.bench(),
 		remote.leave(), remote.forget(), remote.repair(),
 		newDemo(p).command(), newSecret(p), version,
 	)
@@ -55,6 +55,9 @@ func (p program) run(ctx context.Context) int {
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
+	}
+	if e, ok := errors.AsType[*ended](err); ok {
+		return e.code
 	}
 	if e, ok := errors.AsType[*client.Error](err); ok && remote.output.value == "json" && e.Code != "" {
 		_, _ = p.stderr.Write(e.Body) // there is nobody else to tell

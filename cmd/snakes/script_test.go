@@ -50,6 +50,8 @@ const patience = 30 * time.Second
 //
 // signal NAME SIGNAL CODE: sends TERM, INT or HUP, and awaits the exit code. What it printed is stderr then.
 //
+// shows NAME PATTERN: awaits that what it printed in all matches PATTERN.
+//
 // reload NAME PATTERN: sends HUP, and awaits more output that matches PATTERN.
 //
 // await NAME CODE: awaits that it ends by itself. What it printed is stderr then.
@@ -70,7 +72,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits, "start": start, "signal": sendSignal, "await": awaitEnd, "reload": reload,
+			"exits": exits, "start": start, "signal": sendSignal, "await": awaitEnd, "reload": reload, "shows": shows,
 			"rmdir": func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(os.Remove(ts.MkAbs(args[0]))) },
 		},
 	})
@@ -221,6 +223,18 @@ func (p *process) await(ts *testscript.TestScript, name string, code int) {
 	fmt.Fprint(ts.Stderr(), p)
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
 		ts.Fatalf("got exit code %d, want %d: %s", got, code, p)
+	}
+}
+
+func shows(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: shows NAME PATTERN")
+	}
+	p, pattern := ts.Value(backgroundKey).(background)[args[0]], regexp.MustCompile(args[1])
+	for deadline := time.Now().Add(patience); !pattern.MatchString(p.String()); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s has not printed %q: %s", args[0], pattern, p)
+		}
 	}
 }
 

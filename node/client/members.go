@@ -10,16 +10,17 @@ import (
 
 // Members is the cluster as one node sees it.
 type Members struct {
-	// Cluster is its name, Self the name of the node that answers and SelfID its identity.
+	// Cluster is its name, Self the name of the node that answers.
 	Cluster string `json:"cluster"`
 	Self    string `json:"self"`
-	SelfID  string `json:"self_id"`
 	// Known is how many members should exist, Alive how many of them do, Quorum the majority of Known.
 	Known  int `json:"known"`
 	Alive  int `json:"alive"`
 	Quorum int `json:"quorum"`
 	// Writable tells whether a put at the default level would pass now.
 	Writable bool `json:"writable"`
+	// SelfID is the identity of the node that answers.
+	SelfID string `json:"self_id"`
 	// Protected tells whether traffic between nodes is, by a secret; Exposed whether anybody on the network can read and
 	// write everything at the node that answers.
 	Protected bool `json:"protected"`
