@@ -69,13 +69,19 @@ func (b *backlog) put(key string, u *unfiled) {
 	b.added++
 }
 
-// growth returns how many records came since it was called last, and the bytes of content that
-// are kept.
-func (b *backlog) growth() (added int, bytes int64) {
+// growth returns how many records came since it was called last.
+func (b *backlog) growth() (added int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	added, b.added = b.added, 0
-	return added, b.bytes
+	return added
+}
+
+// kept returns the bytes of content that are kept.
+func (b *backlog) kept() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bytes
 }
 
 func (b *backlog) get(key string) *unfiled {
@@ -142,22 +148,28 @@ func (s *Store) contentOf(u *unfiled) ([]byte, error) {
 	return payload[1:], nil
 }
 
-// file writes all records of the backlog to their files. Nothing is synced: until a checkpoint
-// has done that, the journal keeps them. Each file is written in place; half written, it can
-// only be seen by the next process, which writes it again before it is read.
+// file writes all records of the backlog to their files. It is a run of s.filing.
+func (s *Store) file() error { return s.fileKeys(s.backlog.all()) }
+
+// fileKeys writes those records to their files which the backlog has of keys. Nothing is synced:
+// until a checkpoint has done that, the journal keeps them. Each file is written in place; half
+// written, it can only be seen by the next process, which writes it again before it is read.
 //
 // When the disk has no room for some, those stay in the backlog, and the first such error is
-// returned once all have been tried: deletes make room for others. It is a run of s.filing.
-func (s *Store) file() error {
+// returned once all have been tried: deletes make room for others. Nobody else files meanwhile.
+func (s *Store) fileKeys(keys []string) error {
 	if err := s.settleDrops(); err != nil {
 		return err
 	}
 	var full error
-	for _, key := range s.backlog.all() {
+	for _, key := range keys {
 		if err := s.volume.broken(); err != nil {
 			return err
 		}
 		u := s.backlog.get(key)
+		if u == nil {
+			continue // another round has filed it
+		}
 		switch err := s.fileOne(key, u); {
 		case err == nil:
 			s.backlog.done(key, u)

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/protocol7/snakes/disk/journal"
@@ -25,6 +26,11 @@ const (
 	// busyWrites in a filingPause are a load under which filing is put off: opening and closing a
 	// file costs more than all the rest of a write, and keys that are written again need one file.
 	busyWrites = 25
+	// quietFiles are written between two looks at the clock, and quietLook is between two looks at
+	// what is written, for whether it is still quiet.
+	quietFiles   = 16
+	quietLook    = filingPause / looksInPause
+	looksInPause = 5
 	// retryPause is between two rounds of filing while there is no room.
 	retryPause = time.Second
 )
@@ -70,18 +76,26 @@ func (s *Store) tend(stop <-chan struct{}) {
 }
 
 // canPutOff reports whether filing may wait for another filingPause: so much is being written that
-// many keys will be written again, and there is room for more. What is bounded by rounds of filing
-// is the memory for the backlog, of which a quarter is left for what comes during the next, and
-// the time between checkpoints. When the disk is full, there is nothing to gain by waiting.
+// many keys will be written again, and there is room for more.
 func (s *Store) canPutOff() bool {
-	added, bytes := s.backlog.growth()
-	return added >= busyWrites && bytes <= s.backlog.limit*3/4 && s.volume.hasRoom() &&
-		s.sinceCheckpoint() < s.checkpointDue()
+	return s.backlog.growth() >= busyWrites && !s.mustFile()
+}
+
+// mustFile reports whether filing is due whatever else there is to do. What is bounded by rounds of
+// filing is the memory for the backlog, of which a quarter is left for what comes during the next,
+// and the time between checkpoints. When the disk is full, there is nothing to gain by waiting.
+func (s *Store) mustFile() bool {
+	return s.backlog.kept() > s.backlog.limit*3/4 || !s.volume.hasRoom() || s.sinceCheckpoint() >= s.checkpointDue()
 }
 
 // round does what there is to do now.
 func (s *Store) round() error {
-	err := s.filing.do(s.file)
+	var err error
+	if s.mustFile() {
+		err = s.filing.do(s.file)
+	} else {
+		err = s.fileWhileQuiet()
+	}
 	if prepared := s.prepareSegment(); err == nil {
 		err = prepared
 	}
@@ -89,6 +103,27 @@ func (s *Store) round() error {
 		err = s.checkpoints.do(s.checkpoint)
 	}
 	return err
+}
+
+// fileWhileQuiet is file, but leaves the rest to another round once writers are back: they would have
+// to share the processors with it for as long as it takes to write all that a burst left behind.
+func (s *Store) fileWhileQuiet() error {
+	s.backlog.growth() // what came until now may wait no longer
+	looked := time.Now()
+	for keys := range slices.Chunk(s.backlog.all(), quietFiles) {
+		if err := s.filing.alone(func() error { return s.fileKeys(keys) }); err != nil {
+			return err
+		}
+		if time.Since(looked) < quietLook {
+			continue
+		}
+		if s.backlog.growth() >= busyWrites/looksInPause {
+			s.wake()
+			return nil
+		}
+		looked = time.Now()
+	}
+	return nil
 }
 
 // prepareSegment has the journal's next segment ready before it is needed.

@@ -42,6 +42,13 @@ func (g *group) do(op func() error) error {
 	return r.err
 }
 
+// alone runs op while no run is under way, and none begins. Nobody shares it.
+func (g *group) alone(op func() error) error {
+	g.running.Lock()
+	defer g.running.Unlock()
+	return op()
+}
+
 // keyLocks lets one writer at a time work on a key. Writers of different keys do not meet.
 // The zero keyLocks is ready to use.
 type keyLocks struct {

@@ -11,10 +11,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/protocol7/snakes/disk/journal"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -269,6 +271,40 @@ func TestFilingIsPutOffOnlyWhileMuchIsWrittenAndThereIsRoom(t *testing.T) {
 	}
 	write(busyWrites, 0)
 	check("a checkpoint is due", false)
+}
+
+func TestARoundOfFilingGivesWayWhenWritersAreBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := newMemFS()
+		s, n := mustOpen(t, Config{fs: files}), 0
+		const burst = 500
+		for ; n < burst; n++ {
+			apply(t, s, put(fmt.Sprint("k", n), n+1, "v"))
+		}
+		back := true
+		files.on = func(st step) error {
+			if st.op == "write" && strings.HasPrefix(st.name, keysDir+"/") {
+				time.Sleep(time.Millisecond) // of fake time
+				if back {
+					r := put(fmt.Sprint("k", n), n+1, "v")
+					s.take(r, journal.Position{Segment: 1}, contentOf(r))
+					n++
+				}
+			}
+			return nil
+		}
+		if err := s.round(); err != nil || n-s.backlog.len() == 0 || n-s.backlog.len() > burst/4 {
+			t.Errorf("writers are back: got %v and %d of %d records left, want some filed and most left", err, s.backlog.len(), n)
+		}
+		if len(s.awake) == 0 {
+			t.Error("nobody goes on with what is left")
+		}
+		back = false
+		if err := s.round(); err != nil || s.backlog.len() > 0 {
+			t.Errorf("writers have gone: got %v and %d records left, want none", err, s.backlog.len())
+		}
+		mustClose(t, s)
+	})
 }
 
 func TestAKeyWrittenManyTimesIsFiledOnce(t *testing.T) {
