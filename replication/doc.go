@@ -29,6 +29,9 @@
 //   - digest: 64 bits of all live keys and their versions, comparable between nodes.
 //   - watch: what changes on this node, told to somebody who keeps no records; its marker is the
 //     seen set of what was told, valid on any node. See [Watch].
+//   - backup: all records that a node has once it has what the others had, and its seen set of before.
+//     To restore one is to pull from what has that and no more. See [Coordinator.Backup] and
+//     [Coordinator.Restore].
 //   - collected set: the dots of which this node may have forgotten tombstones; see
 //     [Memory.Collected].
 //   - synced, blank: a node is synced once it has all that it should have, and counts for
@@ -111,6 +114,9 @@
 //     that it has collected already. The write is lost where the tombstone still is, and then, by
 //     comparing digests, everywhere; if no node has it any more, the write stays where it was
 //     taken, and the digests differ until the key is written again.
+//   - To restore a backup of another cluster, or a write that a backup alone has, may bring back a key
+//     that was deleted here after it was written there, if nobody remembers the delete any more: no
+//     set tells of it.
 //   - If all members of a roster are blank, or too many are gone for good, a blank one becomes
 //     synced only by [Syncer.AcceptLoss]: what only the others had is given up.
 //   - A member that finds no other to compare its data with is not synced: it answers no pull and

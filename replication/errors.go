@@ -17,6 +17,8 @@ var (
 	// ErrNotSent is wrapped by errors of Peers for a request that did not leave this node, since too
 	// many waited to or its context ended before. It tells nothing about the other node.
 	ErrNotSent = errors.New("request was not sent")
+	// ErrBehind is returned for a backup by a node that could not get in time what another one has.
+	ErrBehind = errors.New("node lacks what another one has")
 	// ErrClosed is returned by calls to a Coordinator after its Close.
 	ErrClosed = errors.New("coordinator is closed")
 
@@ -52,7 +54,7 @@ const (
 // Its numbers are those of the roster in which the level was missed: the one in force, but for
 // the short time in which the roster changes.
 type QuorumError struct {
-	// Op is "put", "delete", "get" or "list".
+	// Op is "put", "delete", "get", "list", "backup" or "restore".
 	Op string
 	// Need is how many replicas the level asks for, Alive how many members can be asked,
 	// Known how many should exist, Acks how many took part in time.

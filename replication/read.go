@@ -221,13 +221,7 @@ func (c *Coordinator) mend(ctx context.Context, self, key string, damaged, other
 		return
 	}
 	defer c.mending.Delete(key)
-	var newest Record
-	for _, id := range others {
-		record, err := c.fetchFrom(ctx, self, id, key)
-		if err == nil && record.Version.Compare(newest.Version) > 0 {
-			newest = record
-		}
-	}
+	newest := c.newestOf(ctx, self, key, others)
 	if newest.Version.IsZero() {
 		return
 	}
@@ -236,6 +230,17 @@ func (c *Coordinator) mend(ctx context.Context, self, key string, damaged, other
 			c.cfg.Logger.Warn("damaged record not mended", "node", id, "key", key, "error", err)
 		}
 	}
+}
+
+// newestOf returns the newest record of key that one of the nodes has, the zero Record if none tells of any.
+func (c *Coordinator) newestOf(ctx context.Context, self, key string, ids []string) (newest Record) {
+	for _, id := range ids {
+		record, err := c.fetchFrom(ctx, self, id, key)
+		if err == nil && record.Version.Compare(newest.Version) > 0 {
+			newest = record
+		}
+	}
+	return newest
 }
 
 // fetchFrom returns a node's record of key, be it this node or another.

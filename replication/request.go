@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
 )
 
@@ -53,13 +54,17 @@ type reply struct {
 	record *Record
 	// stretch is what a list is made of, of a call for one.
 	stretch *Stretch
-	err     error
+	// seen is what the replica had seen, of a call for a backup; nil if that is no more than this node.
+	seen *seen.Set
+	// outcomes are those of many records, of a call for a restore.
+	outcomes []Outcome
+	err      error
 }
 
 func (c *Coordinator) newRequest(op string, level Level) *request {
 	view := c.cfg.Members.View()
 	r := &request{
-		c: c, op: op, read: op == opGet || op == opList, level: level, self: view.Self,
+		c: c, op: op, read: op == opGet || op == opList || op == opBackup, level: level, self: view.Self,
 		parts: make([]part, len(view.Members)),
 	}
 	for i, m := range view.Members {
@@ -74,6 +79,9 @@ const (
 	opDelete = "delete"
 	opGet    = "get"
 	opList   = "list"
+	// opBackup and opRestore are requests for all keys.
+	opBackup  = "backup"
+	opRestore = "restore"
 )
 
 // quorum returns the rule as of now. It must be taken anew after every answer: an answer may
@@ -162,6 +170,11 @@ func (r *request) wait(ctx context.Context) (got reply, ok bool, err error) {
 		}
 	}
 	return reply{}, false, nil
+}
+
+// awaits reports whether there are parts that are expected to answer.
+func (r *request) awaits() bool {
+	return slices.ContainsFunc(r.parts, func(p part) bool { return p.verdict == open })
 }
 
 // arm sets the timer to when the first part turns silent, or else the deadline.
