@@ -27,6 +27,8 @@ type coordinator interface {
 	Get(ctx context.Context, key string, level replication.Level) (replication.Record, replication.Receipt, error)
 	Inspect(ctx context.Context, key string) (replication.Inspection, error)
 	List(ctx context.Context, span replication.Span, level replication.Level) (replication.Listing, replication.Receipt, error)
+	Backup(ctx context.Context) (*replication.Backup, replication.Receipt, error)
+	Restore(options replication.RestoreOptions) (*replication.Restore, error)
 	// Writable returns nil if a write at the default level would pass now, or why not.
 	Writable() error
 }

@@ -35,6 +35,8 @@ type fakeCoordinator struct {
 	get      func(key string, level replication.Level) (replication.Record, replication.Receipt, error)
 	inspect  func(key string) (replication.Inspection, error)
 	list     func(span replication.Span, level replication.Level) (replication.Listing, replication.Receipt, error)
+	backup   func() (*replication.Backup, replication.Receipt, error)
+	restore  func(options replication.RestoreOptions) (*replication.Restore, error)
 	writable func() error
 }
 
@@ -56,6 +58,14 @@ func (f *fakeCoordinator) Inspect(_ context.Context, key string) (replication.In
 
 func (f *fakeCoordinator) List(_ context.Context, span replication.Span, level replication.Level) (replication.Listing, replication.Receipt, error) {
 	return f.list(span, level)
+}
+
+func (f *fakeCoordinator) Backup(context.Context) (*replication.Backup, replication.Receipt, error) {
+	return f.backup()
+}
+
+func (f *fakeCoordinator) Restore(options replication.RestoreOptions) (*replication.Restore, error) {
+	return f.restore(options)
 }
 
 func (f *fakeCoordinator) Writable() error {
@@ -221,6 +231,10 @@ func fakes() (apiConfig, *fakeCoordinator) {
 			return replication.Record{Key: key, Version: someVersion(7), ContentType: "image/png", Value: []byte("some value")},
 				replication.Receipt{Version: someVersion(7), Acks: 3, N: 3}, nil
 		},
+		backup: func() (*replication.Backup, replication.Receipt, error) {
+			return nil, replication.Receipt{}, replication.ErrNotReady
+		},
+		restore: func(replication.RestoreOptions) (*replication.Restore, error) { return nil, replication.ErrNotReady },
 	}
 	return apiConfig{
 		Self: idA, Name: "node-a", MaxValue: 1 << 20, Events: events.New(), Origin: 0xa,

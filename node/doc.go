@@ -82,6 +82,12 @@
 // Events of the node are told the same way, from package events: the lines that its parts log, but
 // for those about requests.
 //
+// # Backups
+//
+// A backup is read from the store as it is sent, and a restore written as it comes, batch by batch: both take the memory of
+// some records, and go as fast as the slower side. A backup that cannot go on is cut, so that it lacks its trailer; package
+// backup has the format. A reader that takes nothing for ten seconds is cut off.
+//
 // # Between nodes
 //
 // Requests under /-/peer/ are POSTs with the compact bodies that codec.go lists. Headers say

@@ -28,7 +28,7 @@ func (a *api) guard(w *response, r *http.Request) error {
 		return a.authorize(w, r, need)
 	}
 	if need == token.Admin && !fromThisMachine(r) {
-		return refuse(errForbidden, "What changes the cluster is taken from this machine only, and not through a proxy. "+
+		return refuse(errForbidden, "What changes the cluster, or copies all of it, is for this machine only, and not through a proxy. "+
 			"Ask for it on the machine of this node, or start the node with --token-file and show an admin token.")
 	}
 	return nil
@@ -66,6 +66,8 @@ func roleFor(r *http.Request) token.Role {
 	path := rawPath(r)
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
 	switch {
+	case path == "/-/backup", r.URL.Path == "/-/backup":
+		return token.Admin // all there is, at once
 	case reads && slices.Contains([]string{"", "/", "/-/", "/-/healthy", "/-/ready"}, path):
 		return token.None // for whoever looks after the process, and who looks around
 	case reads:

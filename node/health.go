@@ -31,6 +31,8 @@ GET    /-/keys[?prefix=&after=&limit=&r=] the keys in order, 100 at a time
 GET    /-/watch[?prefix=]                 what changes, as server-sent events
 GET    /-/events[?follow=0]               what happened to this node of late, the same way
 PUT    /-/log-level                       trace, debug, info, warn or error; GET tells which
+GET    /-/backup                          all keys, to be kept
+POST   /-/restore[?dry-run=1&as-new=1]    the body is such a backup; what is newer stays
 POST   /-/leave                           have this node leave the cluster for good, and end
 POST   /-/repair?accept-loss=1            have this node go on without what nobody alive has
 

@@ -71,6 +71,8 @@ var kinds = []kind{
 	},
 	row(replication.ErrNotReady, "joining", 503, "not-ready", "Node is joining",
 		"This node has not reached its cluster yet. Until then it serves r=1 and w=1 from itself alone; try again, or ask another member."),
+	row(replication.ErrBehind, "behind", 503, "not-ready", "Node is behind",
+		"This node waits for writes that other members have. Try again, or ask another member."),
 	row(replication.ErrClosed, "stopping", 503, "not-ready", "Node is stopping", "This node is about to stop. Ask another member."),
 	row(replication.ErrBadSpan, "bad-span", 400, "bad-parameter", "Bad parameter",
 		"A prefix, or a key to go on after, is up to 255 ASCII letters and digits, and a page has 1 to 1000 keys."),
@@ -105,6 +107,7 @@ var kinds = []kind{
 	row(membership.ErrTwin, "twin", 409, "conflict", "Node id is taken", "Another live process has the same node id."),
 
 	row(errBadParameter, "bad-parameter", 400, "bad-parameter", "Bad parameter", ""),
+	row(errBadBackup, "bad-backup", 400, "bad-backup", "No whole backup", ""),
 	row(errBadHeader, "bad-header", 400, "bad-header", "Bad header", ""),
 	row(errBadMessage, "bad-message", 400, "bad-message", "Bad message between nodes", ""),
 	row(errProtocol, "protocol", 400, "bad-header", "Other protocol between nodes", ""),
@@ -243,7 +246,7 @@ func passingLevel(e *replication.QuorumError) string {
 		reach = e.Acks // not all that look alive do answer
 	}
 	switch {
-	case reach < 1:
+	case reach < 1, e.Op == "backup", e.Op == "restore": // these take no level
 		return ""
 	case reach > 1 && reach == replication.Majority(e.Known):
 		return "quorum"

@@ -43,6 +43,8 @@ func (a *api) routes() *mux.Router {
 	route("/-/events", a.events, GET, HEAD)
 	route("/-/log-level", a.logLevel, GET, HEAD)
 	route("/-/log-level", a.setLogLevel, PUT)
+	route("/-/backup", a.backup, GET, HEAD)
+	route("/-/restore", a.restore, POST)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 

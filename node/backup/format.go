@@ -21,8 +21,8 @@ const (
 	// headSize is the length of a frame's kind and length, sumSize that of its sum.
 	headSize = 1 + 4
 	sumSize  = 4
-	// MaxValue is the length of the longest value in a file, in bytes: above what any node takes.
-	MaxValue = 1 << 30
+	// MaxValue is the length of the longest value in a file, in bytes: no node takes a longer one.
+	MaxValue = 64 << 20
 	// MaxContentType is the length of the longest content type.
 	MaxContentType = 255
 	// maxBody is the length of the longest body of a frame.

@@ -78,10 +78,12 @@ func New(cfg Config) (*Client, error) {
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			TLSHandshakeTimeout: dialTimeout,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConnsPerHost: 64,
-			IdleConnTimeout:     time.Minute, // below the two minutes after which a node closes it
-			DisableCompression:  true,        // values are bytes, and a length that is known can be checked
+			// How long to wait for a node that may refuse a large body before it is sent.
+			ExpectContinueTimeout: time.Second,
+			ForceAttemptHTTP2:     true,
+			MaxIdleConnsPerHost:   64,
+			IdleConnTimeout:       time.Minute, // below the two minutes after which a node closes it
+			DisableCompression:    true,        // values are bytes, and a length that is known can be checked
 		}
 	}
 	c.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -111,6 +113,8 @@ type request struct {
 	method string
 	path   string // with its query, as it is to be sent
 	body   []byte // nil: none
+	// stream is the body of a request that is too large for memory; nil: none. It is read once, unless it can seek.
+	stream *stream
 	header http.Header
 	want   int // the status that means success
 }
@@ -123,6 +127,15 @@ type answer struct {
 
 // do asks one server after the other until one answers. The answer comes with an *Error as well.
 func (c *Client) do(ctx context.Context, q request) (answer, error) {
+	response, err := c.open(ctx, q)
+	if err != nil {
+		return answer{}, err
+	}
+	return c.read(response, q.want)
+}
+
+// open is do with an answer of which only the beginning is there.
+func (c *Client) open(ctx context.Context, q request) (*http.Response, error) {
 	first := int(c.first.Load())
 	var causes []error
 	var connected atomic.Bool // so that q may have arrived somewhere
@@ -134,7 +147,7 @@ func (c *Client) do(ctx context.Context, q request) (answer, error) {
 		response, err := c.send(traced, c.servers[k], q)
 		if err == nil {
 			c.first.Store(int32(k))
-			return c.read(response, q.want)
+			return response, nil
 		}
 		causes = append(causes, fmt.Errorf("%s: %w", c.servers[k].Redacted(), err))
 		if cause := ctx.Err(); cause != nil {
@@ -143,17 +156,26 @@ func (c *Client) do(ctx context.Context, q request) (answer, error) {
 			}
 			break
 		}
+		if q.stream != nil {
+			if err := q.stream.rewind(ctx); err != nil {
+				causes = append(causes, err)
+				break
+			}
+		}
 	}
 	if q.method != http.MethodGet && connected.Load() {
-		return answer{}, fmt.Errorf("%w, but one may have done it: %w", ErrUnreachable, errors.Join(causes...))
+		return nil, fmt.Errorf("%w, but one may have done it: %w", ErrUnreachable, errors.Join(causes...))
 	}
-	return answer{}, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(causes...))
+	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(causes...))
 }
 
 func (c *Client) send(ctx context.Context, server *url.URL, q request) (*http.Response, error) {
 	var body io.Reader
-	if q.body != nil {
+	switch {
+	case q.body != nil:
 		body = bytes.NewReader(q.body)
+	case q.stream != nil:
+		body = q.stream.begin()
 	}
 	r, err := http.NewRequestWithContext(ctx, q.method, server.String()+q.path, body)
 	if err != nil {

@@ -19,6 +19,9 @@
 // A watch goes on by itself, at the next server too: its marker holds anywhere. It ends when none has answered for
 // Watch.Patience.
 //
+// A backup is from one server. What is restored goes to the next one if the connection is lost: to do it again changes
+// nothing. A body that cannot be read again is sent once.
+//
 // # When things go wrong
 //
 // An error answer is an *Error and is one of the sentinels, such as ErrNotFound or ErrQuorum. When no server answers,
