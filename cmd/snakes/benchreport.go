@@ -119,11 +119,20 @@ func newProgress(out io.Writer, name string) *progress {
 
 // show draws the line anew, five times a second at most. done is 0 to 1.
 func (p *progress) show(done, perSecond float64) {
+	p.draw(func() string { return bar(p.name, done, perSecond) })
+}
+
+// count is show for something of which nobody knows how large it is.
+func (p *progress) count(bytes int64, perSecond float64) {
+	p.draw(func() string { return fmt.Sprintf("%-7.7s %d bytes %9.0f/s", p.name, bytes, perSecond) })
+}
+
+func (p *progress) draw(line func() string) {
 	if p.out == nil || time.Since(p.shown) < 200*time.Millisecond {
 		return
 	}
 	p.shown = time.Now()
-	fmt.Fprint(p.out, "\r"+bar(p.name, done, perSecond)+"\x1b[K")
+	fmt.Fprint(p.out, "\r"+line()+"\x1b[K")
 }
 
 // clear makes room for what is printed next.

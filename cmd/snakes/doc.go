@@ -11,6 +11,9 @@
 //	snakes members [--watch]                            who is in the cluster, as one node sees it
 //	snakes status [--wait ready|alive=N]                a verdict, who is missing, and what to do next, from all nodes
 //	snakes inspect KEY                                  what each member has for the key
+//	snakes backup FILE|-                                save all keys, and verify what is saved
+//	snakes verify FILE|-                                look whether a backup is whole
+//	snakes restore FILE|- [--dry-run] [--as-new]        merge a backup into the cluster
 //	snakes leave                                        have a node leave the cluster for good, and wait until it has
 //	snakes forget NAME-OR-ID [--force]                  take a member that is gone out of the cluster for good
 //	snakes repair --accept-loss                         have a node go on without what nobody alive has
@@ -45,6 +48,10 @@
 // leave and repair are about one node, so that they take one server and never go to the next. leave goes on asking the
 // node and the other members until nobody counts the node any more; --timeout bounds each answer, not that wait. leave,
 // forget, repair and bench ask for a yes, and without a terminal they need --yes.
+//
+// A backup is written beside its FILE, verified meanwhile, and gets the name when it is whole and on the disk. restore reads a
+// FILE twice: to verify all of it, and to send it. Both end when nothing has moved for 30 s, or --timeout. backup asks before
+// it replaces a file, and restore --as-new before it overwrites keys.
 //
 // # Signals and exit codes
 //
