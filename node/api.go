@@ -14,6 +14,7 @@ import (
 	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/node/token"
+	"github.com/protocol7/snakes/node/ui"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
 	"github.com/protocol7/snakes/replication/version"
@@ -154,6 +155,11 @@ type apiConfig struct {
 	// Between is the room in memory for bodies between nodes, in bytes; nil: as much as usual, not shared with anybody.
 	Between *gate
 
+	// Views are asked for what other members see; nil: nobody is asked.
+	Views *views
+	// History is what the page plots; nil: nothing.
+	History *ui.History
+
 	// Events is what happened to this node, Origin the number of its process, by which events are
 	// told from those of another.
 	Events eventLog
@@ -177,6 +183,7 @@ type apiConfig struct {
 type api struct {
 	apiConfig
 	router   *mux.Router
+	frames   *frames
 	requests *metrics.HTTP
 	origins  *http.CrossOriginProtection
 	// sent and shown are the room in memory for what clients send, and for what they are sent.
@@ -202,11 +209,14 @@ func newAPI(config apiConfig) *api {
 		config.Between = newGate(maxHeld)
 	}
 	a := &api{
-		apiConfig: config, origins: http.NewCrossOriginProtection(),
+		apiConfig: config, origins: http.NewCrossOriginProtection(), frames: newFrames(),
 		sent: newGate(max(maxHeld, config.MaxValue)), shown: newGate(maxHeld),
 	}
 	if a.Metrics == nil {
 		a.Metrics = metrics.New("")
+	}
+	if a.History == nil {
+		a.History = new(ui.History)
 	}
 	a.router = a.routes()
 	a.requests = a.Metrics.HTTP(paths(a.router))

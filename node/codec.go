@@ -26,6 +26,7 @@ import (
 //	held     key, version (28 bytes), flags (1)
 //	span     prefix, key to begin after, limit
 //	stretch  flags (1), entries (key, meta) with their number before them
+//	members  what GET /-/members answers, as JSON
 //	page     number to ask for next, flags (1), records with their number before them
 //	error    name of the error's kind, then its text
 //

@@ -10,9 +10,10 @@
 // which has one per connection and ends by Shutdown; and, ending with a context, replication's
 // Monitor, with one per member, its Syncer, Collector, Mender and Memory, the one that settles
 // relics, the one that leaves the cluster, and the one that reads the secret file again, which wait
-// for something to do. Membership and
+// for something to do, and the one that samples what the page plots. Membership and
 // transport have their own and end them in Stop and Close. Open starts the transport's alone.
-// Each batch on its way to another node has one, which peers' Close ends. While the node stops, a second server tells that to
+// Each batch on its way to another node has one, which peers' Close ends, and each question for the page, which views' Close
+// ends. While the node stops, a second server tells that to
 // whoever comes on a new connection, see farewell.
 // The order at the end is in shutdown; the Memory is saved after all that tell it something.
 //
@@ -35,13 +36,21 @@
 //
 // All routes are in one function, (*api).routes. Keys have the top level for themselves;
 // everything else is under /-/. The path is taken as it was sent: it is not cleaned, not
-// decoded, and nobody is redirected, so that one key never has two spellings. The page for
-// browsers at /-/ui/ does not exist yet; until it does, browsers get the text index that
-// everybody gets at / and /-/. It is for the page to redirect them.
+// decoded, and nobody is redirected, so that one key never has two spellings; but browsers that
+// ask for / or /-/ are sent to the page.
 //
 // Departures from what HTTP allows, all on purpose: ranges are not served, a client gets the
 // whole value; of the conditions on reads only If-None-Match is known, since times of one
 // second cannot tell versions apart; conditions on writes are refused, not ignored.
+//
+// # The page
+//
+// Package ui renders the operators' page of what this package knows; package verdict says how the cluster is. What other
+// members see they are asked by the request between nodes "members", when somebody looks (views): each of them once
+// at a time, and nobody waits for them for more than 30 ms. What came late is shown the next time. All open
+// pages are told the same (frames), which one of them makes for all, so that nothing happens while there is none, but for
+// a sample every 5 s of what was counted. Whatever a page does, a question comes before it, and it goes through
+// guard like all else: a browser shows a token as a password, for the page alone.
 //
 // # Metrics
 //

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/protocol7/snakes/node/token"
+	"github.com/protocol7/snakes/node/ui"
 )
 
 // guard returns nil if r may go on to its route, or why not. It looks at where r comes from and who sent it, never at
@@ -84,7 +85,7 @@ func (a *api) authorize(w *response, r *http.Request, need token.Role) error {
 		return nil
 	}
 	const challenge = `Bearer realm="snakes"`
-	shown, present := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	shown, present := shownToken(r)
 	role := token.None
 	if present {
 		role = a.Tokens.Role(shown)
@@ -92,6 +93,10 @@ func (a *api) authorize(w *response, r *http.Request, need token.Role) error {
 	switch {
 	case role >= need:
 		return nil
+	case role == token.None && isPagePath(r):
+		// A browser asks for a token then, and shows it with all that belongs to the page.
+		w.Header().Set("WWW-Authenticate", `Basic realm="snakes: any name, and a token as the password", charset="UTF-8"`)
+		return refuse(errUnauthorized, "This page needs a token: give it as the password; the name does not matter.")
 	case !present:
 		w.Header().Set("WWW-Authenticate", challenge)
 		return refuse(errUnauthorized, "This needs a token: send it as a header, Authorization: Bearer TOKEN.")
@@ -101,6 +106,32 @@ func (a *api) authorize(w *response, r *http.Request, need token.Role) error {
 	}
 	w.Header().Set("WWW-Authenticate", challenge+`, error="insufficient_scope"`)
 	return refuse(errForbidden, "This needs a token for %s, and the one that was sent is for %s.", need, role)
+}
+
+// shownToken returns the token that r shows. Browsers show one as a password, and do so again by themselves, so that this
+// is taken for the page alone.
+func shownToken(r *http.Request) (shown string, present bool) {
+	if isPagePath(r) {
+		if _, password, given := r.BasicAuth(); given {
+			return password, true
+		}
+	}
+	return strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+}
+
+// isPagePath reports whether r is for the operators' page or what belongs to it.
+func isPagePath(r *http.Request) bool {
+	path := rawPath(r)
+	return path == strings.TrimSuffix(ui.Root, "/") || strings.HasPrefix(path, ui.Root)
+}
+
+// mayChangeCluster reports whether whoever sent r may do what changes the cluster.
+func (a *api) mayChangeCluster(r *http.Request) bool {
+	if a.Tokens == nil {
+		return fromThisMachine(r)
+	}
+	shown, _ := shownToken(r)
+	return a.Tokens.Role(shown) >= token.Admin
 }
 
 // fromThisMachine reports whether a program of this machine sent r, and not a proxy on behalf of somebody else: a proxy

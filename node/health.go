@@ -10,6 +10,7 @@ import (
 
 	"github.com/protocol7/snakes/membership"
 	"github.com/protocol7/snakes/node/metrics"
+	"github.com/protocol7/snakes/node/ui"
 	"github.com/protocol7/snakes/replication"
 )
 
@@ -20,6 +21,7 @@ GET    /KEY[?r=one|quorum|all|NUMBER]     the value
 PUT    /KEY[?w=one|quorum|all|NUMBER]     store the body as the value
 DELETE /KEY[?w=one|quorum|all|NUMBER]     delete the key
 
+GET    /-/ui/                             the cluster on a page, for browsers
 GET    /-/members[?format=text]           who is in the cluster
 DELETE /-/members/NAME-OR-ID[?force=1]    forget a member that will not come back
 GET    /-/healthy                         200 while this node serves
@@ -42,6 +44,12 @@ A KEY is 1 to 255 ASCII letters and digits.
 func (a *api) index(w *response, r *http.Request) error {
 	if _, err := parameters(r); err != nil {
 		return err
+	}
+	w.Header().Set("Vary", "Accept")
+	if readsHTML(r) {
+		w.Header().Set("Location", ui.Root)
+		w.WriteHeader(http.StatusSeeOther)
+		return nil
 	}
 	return w.send(http.StatusOK, plainText, []byte(index))
 }

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -186,15 +187,19 @@ func (a *api) forget(w *response, r *http.Request) error {
 		return refuse(errBadParameter, "force is 1 or left out, not %q.", shortened(force))
 	}
 	member := strings.TrimPrefix(rawPath(r), "/-/members/")
-	err = a.Cluster.Forget(r.Context(), member, present)
-	if errors.Is(err, membership.ErrMemberAlive) && a.isSilent(member) {
-		err = errMaybeAlive // to stop it is not what is left to do
-	}
-	if err != nil {
+	if err := a.forgetMember(r.Context(), member, present); err != nil {
 		return fmt.Errorf("forget member: %w", err)
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil
+}
+
+func (a *api) forgetMember(ctx context.Context, nameOrID string, force bool) error {
+	err := a.Cluster.Forget(ctx, nameOrID, force)
+	if errors.Is(err, membership.ErrMemberAlive) && a.isSilent(nameOrID) {
+		return errMaybeAlive // to stop it is not what is left to do
+	}
+	return err
 }
 
 // errMaybeAlive is the answer to whoever forgets a member that does not answer and has not failed yet.

@@ -22,6 +22,7 @@ import (
 	"github.com/protocol7/snakes/node/events"
 	"github.com/protocol7/snakes/node/metrics"
 	"github.com/protocol7/snakes/node/secret"
+	"github.com/protocol7/snakes/node/ui"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
 )
@@ -37,6 +38,9 @@ type Node struct {
 	origin            uint64
 
 	metrics     *metrics.Metrics
+	history     *ui.History
+	api         *api
+	views       *views
 	store       *disk.Store
 	transport   *transport.Transport
 	membership  *membership.Membership
@@ -92,6 +96,7 @@ func newNode(cfg Config) *Node {
 	log := events.New()
 	n := &Node{
 		cfg: cfg, logger: newQuiet(log.Tee(cfg.Logger)), events: log, origin: newOrigin(), port: cfg.Port, metrics: metrics.New(cfg.Version),
+		history:  new(ui.History),
 		goneBack: make(chan error, 1), leaves: make(chan struct{}, 1), credentials: new(credentials),
 		between: newGate(maxHeld), door: newDoor(doorFor(openFiles())),
 	}
@@ -145,6 +150,7 @@ func (n *Node) open() (err error) {
 		Hello: n.hello, Addresses: n.addressOf, Roster: (*rosterLink)(n), Clock: clock, Asked: n.metrics.Asked,
 		Identity: n.identity, Between: n.between, Logger: n.logger.Named("peers"),
 	})
+	n.views = newViews(n.peers.Members)
 	if err := n.join(); err != nil {
 		return err
 	}
@@ -240,13 +246,14 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		config.Tokens = currentTokens{&n.tokens}
 	}
 	config.Events, config.Origin = n.events, n.origin
+	config.Views, config.History = n.views, n.history
 	streams, end := context.WithCancel(context.Background())
 	config.WhenClosing = func(f func()) (stop func() bool) { return context.AfterFunc(streams, f) }
-	handler := newAPI(config)
-	n.server, n.farewell = newServer(handler, log), newFarewell(handler, log)
+	n.api = newAPI(config)
+	n.server, n.farewell = newServer(n.api, log), newFarewell(n.api, log)
 	n.server.RegisterOnShutdown(end)
 	n.metrics.Watch(metrics.Sources{
-		ID: n.id, Name: n.name, Cluster: n.cfg.Cluster, Ready: handler.isReady,
+		ID: n.id, Name: n.name, Cluster: n.cfg.Cluster, Ready: n.api.isReady,
 		Members: n.membership, Port: n.transport, Coordinator: n.coordinator, Monitor: n.monitor,
 		Syncer: n.syncer, Collector: n.collector, Mender: n.mender, Store: n.store,
 	})
@@ -279,6 +286,7 @@ func (n *Node) Run(ctx context.Context) error {
 		running.Go(func() { n.mender.Run(background) })
 		running.Go(func() { n.settleRelics(background) })
 		running.Go(func() { n.depart(background) })
+		running.Go(func() { n.api.sample(background) })
 		if n.identity != nil && n.cfg.Reload != nil {
 			running.Go(func() { n.followFiles(background) })
 		}
@@ -318,6 +326,9 @@ func (n *Node) serve(ctx context.Context, served <-chan error) error {
 // close gives back what open took, as far as it got.
 func (n *Node) close() error {
 	var errs []error
+	if n.views != nil {
+		n.views.Close()
+	}
 	if n.peers != nil {
 		n.peers.Close()
 	}

@@ -279,6 +279,15 @@ func (a *api) peerRange(_ context.Context, _ membership.Hello, body []byte) ([]b
 	return appendStretch(nil, found), nil
 }
 
+// peerMembers answers what GET /-/members does, so that the page can show what each member sees.
+func (a *api) peerMembers(_ context.Context, _ membership.Hello, body []byte) ([]byte, error) {
+	d := decoder{rest: body}
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	return appendText(nil, encodeLine(a.view().Members)), nil
+}
+
 func (a *api) peerConsent(ctx context.Context, from membership.Hello, body []byte) ([]byte, error) {
 	d := decoder{rest: body}
 	message := d.bytes()

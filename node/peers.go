@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/protocol7/snakes/membership"
+	"github.com/protocol7/snakes/node/client"
 	"github.com/protocol7/snakes/node/secret"
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/seen"
@@ -242,6 +244,19 @@ func (p *peers) Range(ctx context.Context, id string, span replication.Span) (re
 		p.Clock.Observe(e.Version.Timestamp)
 	}
 	return found, nil
+}
+
+// Members returns what node id sees of the cluster, as it answers GET /-/members.
+func (p *peers) Members(ctx context.Context, id string) (client.Members, error) {
+	var text []byte
+	if err := p.call(ctx, "members", id, nil, maxState, func(d *decoder) { text = d.bytes() }); err != nil {
+		return client.Members{}, err
+	}
+	var seen client.Members
+	if err := json.Unmarshal(text, &seen); err != nil {
+		return client.Members{}, fmt.Errorf("members at node %s: %w: %w", id, errBadMessage, err)
+	}
+	return seen, nil
 }
 
 // Consent carries one message of the agreement on the roster to node id, which is said to be

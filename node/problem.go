@@ -300,6 +300,10 @@ func (a *api) fail(w *response, r *http.Request, err error) {
 	if k.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
+	if isPagePath(r) && readsHTML(r) {
+		w.refusePage(r, a.problemPage(p), k.status)
+		return
+	}
 	w.refuse(r, k.status, "application/problem+json", encodeLine(p))
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gorilla/mux"
 
+	"github.com/protocol7/snakes/node/ui"
 	"github.com/protocol7/snakes/replication"
 )
 
@@ -48,6 +49,15 @@ func (a *api) routes() *mux.Router {
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 
+	route("/-/ui", a.page, GET, HEAD)
+	route(ui.Root, a.page, GET, HEAD)
+	route(ui.Root+"live", a.live, GET, HEAD)
+	for name := range a.acts() {
+		route(ui.Root+name, a.ask, GET, HEAD)
+		route(ui.Root+name, a.act, POST)
+	}
+	route(ui.Root+"{asset}", a.asset, GET, HEAD)
+
 	route(peerPath+"write", a.member(a.peerWrite, maxPeerBody), POST)
 	route(peerPath+"lookup", a.member(a.peerLookup, maxQuestion), POST)
 	route(peerPath+"fetch", a.member(a.peerFetch, maxQuestion), POST)
@@ -57,6 +67,7 @@ func (a *api) routes() *mux.Router {
 	route(peerPath+"buckets", a.member(a.peerBuckets, maxQuestion), POST)
 	route(peerPath+"contents", a.member(a.peerContents, maxQuestion), POST)
 	route(peerPath+"range", a.member(a.peerRange, maxQuestion), POST)
+	route(peerPath+"members", a.member(a.peerMembers, maxQuestion), POST)
 	route(peerPath+"consent", a.anyNode(a.peerConsent), POST)
 
 	r.NotFoundHandler = a.serve(a.notFound)

@@ -258,15 +258,17 @@ func TestReadyNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestEverybodyGetsTheIndexAtTheRoot(t *testing.T) {
+func TestEverybodyGetsTheIndexAtTheRootAndBrowsersThePage(t *testing.T) {
 	config, _ := fakes()
 	n := start(t, config)
 	for _, path := range []string{"/", "/-/"} {
-		for _, accept := range []string{"*/*", "text/html"} {
-			a := n.ask("GET", path, "", "Accept", accept)
-			if a.StatusCode != 200 || !strings.Contains(a.text, "/-/members") {
-				t.Errorf("GET %s as %s: got %d %q, want an index", path, accept, a.StatusCode, a.text)
-			}
+		a := n.ask("GET", path, "", "Accept", "*/*")
+		if a.StatusCode != 200 || !strings.Contains(a.text, "/-/members") || a.Header.Get("Vary") != "Accept" {
+			t.Errorf("GET %s: got %d %q, want an index", path, a.StatusCode, a.text)
+		}
+		a = n.ask("GET", path, "", "Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")
+		if a.StatusCode != 303 || a.Header.Get("Location") != "/-/ui/" {
+			t.Errorf("GET %s by a browser: got %d to %q, want the page", path, a.StatusCode, a.Header.Get("Location"))
 		}
 	}
 	for _, line := range []string{"GET http://x HTTP/1.1", "GET http://x/ HTTP/1.1"} {
@@ -285,7 +287,7 @@ func TestOnlyWhatIsRoutedIsAllowedUnderDash(t *testing.T) {
 	for path, want := range map[string]string{
 		"/": "GET, HEAD", "/-/": "GET, HEAD", "/-/members": "GET, HEAD", "/-/members/x": "DELETE", "/-/healthy": "GET, HEAD",
 		"/-/ready": "GET, HEAD", "/-/digest": "GET, HEAD", "/-/inspect/x": "GET, HEAD", "/-/keys": "GET, HEAD", "/-/watch": "GET, HEAD", "/-/events": "GET, HEAD", "/-/peer/write": "POST",
-		"/-/leave": "POST", "/-/repair": "POST",
+		"/-/leave": "POST", "/-/repair": "POST", "/-/ui/": "GET, HEAD", "/-/ui/live": "GET, HEAD", "/-/ui/forget": "GET, HEAD, POST",
 	} {
 		a := n.ask("PATCH", path, "")
 		if got := a.Header.Get("Allow"); a.StatusCode != 405 || a.code(t) != "method-not-allowed" || got != want {

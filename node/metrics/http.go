@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // other is the label of what has none of its own.
@@ -66,7 +67,7 @@ func (m *Metrics) HTTP(paths []string) *HTTP {
 		}, []string{"method", "path", "code"}),
 		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "snakes_http_request_duration_seconds", Help: "How long HTTP requests took, from their headers to the end of the answer.",
-			Buckets: waits,
+			Buckets: waits[:],
 		}, []string{"method", "path"}),
 		paths: []string{other}, exact: make(map[string]int), variable: make(map[string]int),
 	}
@@ -138,4 +139,88 @@ func methodNumber(method string) int {
 		}
 	}
 	return 0
+}
+
+// Requests is what became of requests of one kind so far.
+type Requests struct {
+	// Count is how many were answered, Failed how many of these by a status from 500 on.
+	Count, Failed uint64
+	// Buckets is how many took at most so long as the bound of the same index says, see Bounds;
+	// those that took longer are in none.
+	Buckets [len(waits)]uint64
+}
+
+// Bounds are the upper ones of Requests.Buckets in seconds, ascending.
+func Bounds() []float64 { return waits[:] }
+
+// Keys returns what became of requests for keys: of those that read, and of those that write.
+func (h *HTTP) Keys() (reads, writes Requests) {
+	at, known := h.variable["/"]
+	if !known {
+		return Requests{}, Requests{}
+	}
+	for by, method := range methods {
+		into := &writes
+		if method == http.MethodGet || method == http.MethodHead {
+			into = &reads
+		}
+		into.add(&h.cells[at][by])
+	}
+	return reads, writes
+}
+
+// add adds the requests that a cell has counted.
+func (r *Requests) add(c *cell) {
+	var m dto.Metric
+	for code := range codes {
+		answers := c.answers[code].Load()
+		if answers == nil || codes[code] < http.StatusInternalServerError {
+			continue
+		}
+		if err := (*answers).Write(&m); err == nil { // it never fails for a counter
+			r.Failed += uint64(m.GetCounter().GetValue())
+		}
+	}
+	duration := c.duration.Load()
+	if duration == nil {
+		return
+	}
+	m.Reset()
+	if err := (*duration).(prometheus.Metric).Write(&m); err != nil {
+		return // it never fails for a histogram
+	}
+	r.Count += m.GetHistogram().GetSampleCount()
+	before := uint64(0)
+	for i, bucket := range m.GetHistogram().GetBucket() {
+		r.Buckets[i] += bucket.GetCumulativeCount() - before
+		before = bucket.GetCumulativeCount()
+	}
+}
+
+// Since returns what was added to r after before, which is an earlier r.
+func (r Requests) Since(before Requests) Requests {
+	r.Count -= before.Count
+	r.Failed -= before.Failed
+	for i := range r.Buckets {
+		r.Buckets[i] -= before.Buckets[i]
+	}
+	return r
+}
+
+// Quantile returns within which time in seconds a share q, from 0 to 1, of the requests was
+// answered: 0 if there were none, and the highest bound if it is beyond that. Within a bucket
+// requests are taken to be spread evenly.
+func (r Requests) Quantile(q float64) float64 {
+	rank, below, sum := q*float64(r.Count), 0.0, 0.0
+	if r.Count == 0 {
+		return 0
+	}
+	for i, bound := range waits {
+		if n := float64(r.Buckets[i]); n > 0 && sum+n >= rank {
+			return below + (bound-below)*max(0, rank-sum)/n
+		}
+		sum += float64(r.Buckets[i])
+		below = bound
+	}
+	return waits[len(waits)-1]
 }

@@ -68,4 +68,4 @@ func (m *Metrics) Write(w io.Writer) error {
 }
 
 // waits are buckets in seconds for what somebody waits for.
-var waits = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+var waits = [...]float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}

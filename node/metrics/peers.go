@@ -52,7 +52,7 @@ func (p *peers) of(c call) *calls {
 		of = &calls{
 			duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 				Name: "snakes_peer_request_duration_seconds", Help: "How long requests to another member took, answered or not.",
-				Buckets: waits, ConstLabels: prometheus.Labels{"op": c.op},
+				Buckets: waits[:], ConstLabels: prometheus.Labels{"op": c.op},
 			}),
 			failures: prometheus.NewCounter(prometheus.CounterOpts{
 				Name: "snakes_peer_request_failures_total", Help: "Requests to another member that got no answer.",
