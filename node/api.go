@@ -140,6 +140,8 @@ type apiConfig struct {
 	// PeerOf returns the id of the node that a connection has proven to come from, or an error if
 	// it has not. Nil: there is no secret, and no proof is asked for.
 	PeerOf func(*tls.ConnectionState) (id string, err error)
+	// TLS: clients have to come by TLS.
+	TLS bool
 	// Tokens tell what a client may do. Nil: all of them everything, but what changes the cluster
 	// from this machine only.
 	Tokens tokens

@@ -66,7 +66,11 @@ type Config struct {
 	// allows that it shows. It needs SecretFile, since anybody could ask as a node does otherwise.
 	// Empty means none: clients may do everything, but change the cluster from this machine only.
 	TokenFile string
-	// Reload has the node read SecretFile and TokenFile again whenever there is something to receive. What
+	// TLSCert and TLSKey are the paths of a certificate and its key, in PEM: clients then have to come by TLS, on the same port. The
+	// files are read again when they have changed. They need SecretFile, since other nodes would come without TLS otherwise. Empty
+	// means that clients come by plain HTTP.
+	TLSCert, TLSKey string
+	// Reload has the node read SecretFile, TokenFile and the certificate again whenever there is something to receive. What
 	// cannot be read changes nothing and is logged. Nil means never. Keep room for one in it.
 	Reload <-chan os.Signal
 	// Insecure lets the node listen to the network without any protection.
@@ -98,6 +102,14 @@ type Config struct {
 	// Output is told, once the node listens, where it does and what to do next; nil means nobody
 	// is.
 	Output io.Writer
+}
+
+// scheme returns that of the URLs by which clients reach the node.
+func (c Config) scheme() string {
+	if c.TLSCert != "" {
+		return "https"
+	}
+	return "http"
 }
 
 // protected reports whether traffic between nodes is.
@@ -139,6 +151,12 @@ func (c Config) Validate() error {
 	}
 	if c.TokenFile != "" && !c.protected() {
 		wrong("--token-file needs --secret-file: without a secret anybody could ask as another node does, and needs no token")
+	}
+	switch {
+	case (c.TLSCert == "") != (c.TLSKey == ""):
+		wrong("--tls-cert and --tls-key need each other")
+	case c.TLSCert != "" && !c.protected():
+		wrong("--tls-cert needs --secret-file: without a secret other nodes come without TLS, on the same port")
 	}
 	if c.SyncLimit < 0 {
 		wrong("sync limit of %d bytes per second is negative", c.SyncLimit)
@@ -320,7 +338,7 @@ func parseAddress(given string, defaultPort int) (string, error) {
 	address := given
 	if scheme, rest, found := strings.Cut(given, "://"); found {
 		u, err := url.Parse(given)
-		if scheme != "http" || err != nil || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+		if scheme != "http" && scheme != "https" || err != nil || u.User != nil || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
 			return "", wrong
 		}
 		address = strings.TrimSuffix(rest, "/")

@@ -114,7 +114,8 @@
 //     it comes from gets 403 and nothing else, and none is sent to a node that has not proven to
 //     be the one that is meant. See package secret for what that proof is.
 //
-// With a secret the port takes TLS from nodes, told by ALPN, and plain HTTP from clients. When the
+// With a secret the port takes TLS from nodes, told by ALPN, and plain HTTP from clients; with a certificate for clients as well,
+// their TLS and no plain HTTP. When the
 // secret file was read again, requests go out on new connections, so that none lasts that was
 // proven by a secret which is about to go; and what comes on a connection that was proven by one
 // which is gone is refused.

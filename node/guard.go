@@ -14,6 +14,9 @@ import (
 // guard returns nil if r may go on to its route, or why not. It looks at where r comes from and who sent it, never at
 // what is asked for beyond that; paths between nodes have a guard of their own, provenPeer.
 func (a *api) guard(w *response, r *http.Request) error {
+	if a.TLS && r.TLS == nil {
+		return errPlain
+	}
 	if !a.knownHost(r.Host) {
 		return refuse(errHost, "This node listens on this machine only and is not called %q; a page of another site may have been given its address. "+
 			"Ask it at localhost, or start it with --advertise and the name that it has.", shortened(r.Host))

@@ -45,7 +45,7 @@ func (a *api) view() view {
 	s := a.Cluster.Snapshot()
 	answer := view{answered: make(map[string]bool), Members: client.Members{
 		Cluster: s.Cluster, Self: a.Name, SelfID: a.Self, Known: s.Known(), Quorum: replication.Majority(s.Known()),
-		Writable: a.Coordinator.Writable() == nil, Protected: a.PeerOf != nil, Exposed: a.Exposed,
+		Writable: a.Coordinator.Writable() == nil, Protected: a.PeerOf != nil, Exposed: a.Exposed, TLS: a.TLS,
 		Unready: []client.Unready{}, Disk: a.disk(), Tombstones: uint64(a.Store.TombstoneCount()), Members: []client.Member{},
 	}}
 	for _, check := range a.checks() {

@@ -242,6 +242,7 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	if n.identity != nil {
 		config.PeerOf = n.identity.Peer
 	}
+	config.TLS = n.certificate != nil
 	if n.cfg.TokenFile != "" {
 		config.Tokens = currentTokens{&n.tokens}
 	}
@@ -359,6 +360,14 @@ func (n *Node) banner() {
 	if n.cfg.TokenFile != "" {
 		options += " --token-file " + n.cfg.TokenFile
 	}
+	at, trust := n.address, ""
+	if n.certificate != nil {
+		options += " --tls-cert " + n.cfg.TLSCert + " --tls-key " + n.cfg.TLSKey
+		host, _, _ := net.SplitHostPort(n.address) // it was made of a host and a port
+		host, trust = n.certificate.advice(host)
+		at = net.JoinHostPort(host, port)
+	}
+	at = n.cfg.scheme() + "://" + at
 	if n.cfg.exposed() {
 		options += " --insecure"
 		fmt.Fprintf(n.cfg.Output, "WARNING: --insecure: anybody who reaches %s can read and write everything.\n", n.address)
@@ -366,21 +375,21 @@ func (n *Node) banner() {
 	if n.cfg.Cluster != DefaultCluster {
 		options += " --cluster " + n.cfg.Cluster
 	}
-	joining, try := "", fmt.Sprintf("http://%s/foo", n.address)
+	joining, try := "", at+"/foo"
 	if !n.membership.Snapshot().Joined() {
 		whom := "the members that it knew"
 		if len(n.cfg.Join) > 0 {
 			whom = strings.Join(n.cfg.Join, ",")
 		}
 		joining = fmt.Sprintf("  joining    %s; until then only ?w=1 and ?r=1 are served\n", whom)
-		try = fmt.Sprintf(`"http://%s/foo?w=1"`, n.address)
+		try = fmt.Sprintf(`"%s/foo?w=1"`, at)
 	}
 	fmt.Fprintf(n.cfg.Output, `snakes %s: node %s of cluster %s
   data       %s
-%s  try        curl -X PUT -d "some value" %s
-  members    http://%s/-/members
+%s  try        curl %s-X PUT -d "some value" %s
+  members    %s/-/members
   next node  snakes -p %d -d data%d%s --join %s
-`, n.cfg.Version, n.name, n.cfg.Cluster, data, joining, try, n.address, next+1, next+1, options, n.address)
+`, n.cfg.Version, n.name, n.cfg.Cluster, data, joining, trust, try, at, next+1, next+1, options, n.address)
 }
 
 // hello is how this node introduces itself to others now.

@@ -31,6 +31,7 @@ var (
 	errMisdirected    = errors.New("another node was meant")
 	errProtocol       = errors.New("other protocol between nodes")
 	errUnsupported    = errors.New("unsupported")
+	errPlain          = errors.New("plain HTTP where TLS is spoken")
 	errInternal       = errors.New("internal error")
 )
 
@@ -118,6 +119,7 @@ var kinds = []kind{
 	row(errMethod, "method", 405, "method-not-allowed", "Method not allowed", ""),
 	row(errTimeout, "timeout", 408, "timeout", "Timeout", ""),
 	row(errLengthRequired, "length-required", 411, "length-required", "Length required", ""),
+	row(errPlain, "plain", 400, "bad-header", "Plain HTTP", "Client sent an HTTP request to an HTTPS server."),
 	row(errTooLarge, "too-large", 413, "too-large", "Too large", ""),
 	row(errMisdirected, "misdirected", 421, "misdirected", "Misdirected", ""),
 	row(errOverloaded, "overloaded", 503, "overloaded", "Node is overloaded",
@@ -299,6 +301,11 @@ func (a *api) fail(w *response, r *http.Request, err error) {
 	}
 	if k.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
+	}
+	if errors.Is(err, errPlain) { // in the words of net/http, for people: a program that got its scheme wrong expects no problem of ours
+		w.Header().Set("Connection", "close")
+		w.refuse(r, k.status, plainText, []byte(k.detail+"\n"))
+		return
 	}
 	if isPagePath(r) && readsHTML(r) {
 		w.refusePage(r, a.problemPage(p), k.status)

@@ -22,6 +22,8 @@ import (
 type credentials struct {
 	secrets atomic.Pointer[secret.Set] // zero: there are none
 	tokens  atomic.Pointer[token.Set]  // nil: there are none
+
+	certificate *certificate // nil: clients come without TLS
 }
 
 // readCredentials reads the files that were not read yet. The error is a *UsageError.
@@ -37,6 +39,13 @@ func (n *Node) readCredentials() error {
 		if err := n.readTokens(); err != nil {
 			return &UsageError{Problems: []string{err.Error()}}
 		}
+	}
+	if n.cfg.TLSCert != "" && n.certificate == nil {
+		c, err := loadCertificate(n.cfg.TLSCert, n.cfg.TLSKey)
+		if err != nil {
+			return &UsageError{Problems: []string{err.Error()}}
+		}
+		n.certificate = c
 	}
 	return nil
 }
@@ -64,7 +73,7 @@ func (n *Node) identify() (err error) {
 	return err
 }
 
-// followFiles takes in the token file and the secret file whenever the node is told to, until ctx ends. What is wrong with
+// followFiles takes in the certificate, the token file and the secret file whenever the node is told to, until ctx ends. What is wrong with
 // one is logged as a fact of the file, which package events keeps to the log: it has the path in it.
 func (n *Node) followFiles(ctx context.Context) {
 	for {
@@ -72,6 +81,9 @@ func (n *Node) followFiles(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-n.cfg.Reload:
+		}
+		if n.certificate != nil {
+			n.certificate.follow(true, n.logger)
 		}
 		if n.cfg.TokenFile != "" {
 			if err := n.readTokens(); err != nil {
@@ -120,18 +132,25 @@ func (n *Node) requests() net.Listener {
 	return l
 }
 
-// tlsConfig returns what to accept TLS with. Clients have none so far.
+// tlsConfig returns what to accept TLS with, of other nodes and of clients, which ALPN tells apart.
 func (n *Node) tlsConfig() *tls.Config {
 	peers := n.identity.Server()
+	var clients *tls.Config
+	if n.certificate != nil {
+		clients = n.certificate.server(n.logger)
+	}
 	return &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slices.Contains(hello.SupportedProtos, secret.Protocol) {
 			return peers, nil
+		}
+		if clients != nil {
+			return clients, nil
 		}
 		return nil, errNoClientTLS
 	}}
 }
 
-// errNoClientTLS ends the handshake of a client that tries TLS.
+// errNoClientTLS ends the handshake of a client that tries TLS where there is no certificate for it.
 var errNoClientTLS = errors.New("this node speaks TLS with other nodes only")
 
 // listener is a listener of connections that come through a door, some of them TLS.

@@ -172,7 +172,7 @@ func (b *bench) config(op load.Op) load.Config {
 	}
 	return load.Config{
 		Servers: b.servers, Format: load.Snakes(b.readLevel, b.writeLevel), Op: op, Prefix: b.prefix, Keys: load.Uniform(uint64(b.keys)),
-		Value: load.Value(b.size), Connections: b.connections, Timeout: timeout, Token: b.shown,
+		Value: load.Value(b.size), Connections: b.connections, Timeout: timeout, Token: b.shown, RootCAs: b.trusted,
 	}
 }
 

@@ -82,20 +82,20 @@ func TestFlagBeatsEnvironmentBeatsDefault(t *testing.T) {
 	env := map[string]string{
 		"SNAKES_PORT": "0", "SNAKES_DATA": "d", "SNAKES_JOIN": "a,b:1", "SNAKES_BIND": "::1", "SNAKES_ADVERTISE": "h:2",
 		"SNAKES_NAME": "n", "SNAKES_CLUSTER": "c", "SNAKES_SECRET_FILE": "s", "SNAKES_INSECURE": "true", "SNAKES_MAX_VALUE": "2MiB", "SNAKES_DRAIN_TIMEOUT": "3s",
-		"SNAKES_SYNC_LIMIT": "10MB", "SNAKES_TOMBSTONE_AGE": "1m", "SNAKES_CHECKPOINT_SIZE": "3MiB",
+		"SNAKES_TLS_CERT": "c.pem", "SNAKES_TLS_KEY": "k.pem", "SNAKES_SYNC_LIMIT": "10MB", "SNAKES_TOMBSTONE_AGE": "1m", "SNAKES_CHECKPOINT_SIZE": "3MiB",
 	}
 	fromEnv := node.Config{
 		Port: 0, Data: "d", Join: []string{"a,b:1"}, Bind: "::1", Advertise: "h:2",
-		Name: "n", Cluster: "c", SecretFile: "s", Insecure: true, MaxValue: 2 << 20, SyncLimit: 10e6, DrainTimeout: 3 * time.Second, TombstoneAge: time.Minute,
+		Name: "n", Cluster: "c", SecretFile: "s", TLSCert: "c.pem", TLSKey: "k.pem", Insecure: true, MaxValue: 2 << 20, SyncLimit: 10e6, DrainTimeout: 3 * time.Second, TombstoneAge: time.Minute,
 		CheckpointBytes: 3 << 20,
 	}
 	flags := []string{
 		"-p", "7", "-d", "x", "--join", "s", "--join", "t,u", "--bind", "127.0.0.2", "--advertise", "i",
-		"--name", "m", "--cluster", "k", "--secret-file", "f", "--insecure=false", "--max-value", "5", "--sync-limit", "0", "--tombstone-age", "2s", "--drain-timeout", "0", "--checkpoint-size", "5MiB",
+		"--name", "m", "--cluster", "k", "--secret-file", "f", "--tls-cert", "d.pem", "--tls-key", "l.pem", "--insecure=false", "--max-value", "5", "--sync-limit", "0", "--tombstone-age", "2s", "--drain-timeout", "0", "--checkpoint-size", "5MiB",
 	}
 	fromFlags := node.Config{
 		Port: 7, Data: "x", Join: []string{"s", "t,u"}, Bind: "127.0.0.2", Advertise: "i",
-		Name: "m", Cluster: "k", SecretFile: "f", MaxValue: 5, TombstoneAge: 2 * time.Second, DrainTimeout: 1, // zero is Config's default, not what was asked for
+		Name: "m", Cluster: "k", SecretFile: "f", TLSCert: "d.pem", TLSKey: "l.pem", MaxValue: 5, TombstoneAge: 2 * time.Second, DrainTimeout: 1, // zero is Config's default, not what was asked for
 		CheckpointBytes: 5 << 20,
 	}
 	for _, test := range []struct {

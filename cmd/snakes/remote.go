@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +26,9 @@ type remote struct {
 	yes     bool
 
 	tokenFile string
-	shown     string // the token, once somebody was asked
+	caFile    string
+	shown     string         // the token, once somebody was asked
+	trusted   *x509.CertPool // whose certificates are, once somebody was asked; nil: the system's
 }
 
 func newRemote(p program) *remote {
@@ -37,6 +41,7 @@ func (r *remote) addFlags(f *pflag.FlagSet) {
 	f.VarP(&r.output, "output", "o", "how to print; json is the API's answer as it came")
 	f.DurationVar(&r.timeout, "timeout", 5*time.Second, "how long to wait for an answer, as `TIME`; 0 waits for ever")
 	f.StringVar(&r.tokenFile, "token-file", "", "`FILE` with the token to show (default $SNAKES_TOKEN); of a node: with the tokens that it takes")
+	f.StringVar(&r.caFile, "cacert", "", "`FILE` with the certificates to trust of https servers, instead of the system's (default $SNAKES_CACERT)")
 	f.BoolVar(&r.yes, "yes", false, "answer all questions with yes")
 }
 
@@ -80,7 +85,10 @@ func (r *remote) converse(ctx context.Context, servers []string, f func(*client.
 	if r.shown, err = r.token(); err != nil {
 		return err
 	}
-	c, err := client.New(client.Config{Servers: servers, Token: r.shown})
+	if r.trusted, err = r.authorities(); err != nil {
+		return err
+	}
+	c, err := client.New(client.Config{Servers: servers, Token: r.shown, RootCAs: r.trusted})
 	if err != nil {
 		_, source := r.addresses()
 		return &usageError{fmt.Sprintf("%s: %v", source, err), ""}
@@ -126,6 +134,26 @@ func (r *remote) token() (string, error) {
 		return "", &usageError{"--token-file: there is no token in it", ""}
 	}
 	return words[len(words)-1], nil
+}
+
+// authorities returns whose certificates to trust, nil for those that the system trusts.
+func (r *remote) authorities() (*x509.CertPool, error) {
+	file, source := r.caFile, "--cacert"
+	if file == "" {
+		file, source = r.getenv("SNAKES_CACERT"), "SNAKES_CACERT in the environment"
+	}
+	if file == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &usageError{fmt.Sprintf("%s: %v", source, err), ""}
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, &usageError{fmt.Sprintf("%s: there is no certificate in %s", source, file), ""}
+	}
+	return pool, nil
 }
 
 // hasPath reports whether more follows the host and port of a server than slashes.

@@ -62,6 +62,8 @@ takes every request, and one seed address is enough to join the others.`,
 	f.StringVar(&s.cfg.Name, "name", "", "`NAME` for people: a-z, 0-9, dot and dash (default HOST-PORT)")
 	f.StringVar(&s.cfg.Cluster, "cluster", node.DefaultCluster, "`NAME` of the cluster; clusters with other names never mix")
 	f.StringVar(&s.cfg.SecretFile, "secret-file", "", "`FILE` with the secret that all nodes share: it protects all that they say to each other")
+	f.StringVar(&s.cfg.TLSCert, "tls-cert", "", "`FILE` with the certificate to show to clients, who then have to come by TLS; PEM, read again when it changes")
+	f.StringVar(&s.cfg.TLSKey, "tls-key", "", "`FILE` with the key of the certificate")
 	f.BoolVar(&s.cfg.Insecure, "insecure", false, "listen to the network without any protection")
 	f.Var(&s.maxValue, "max-value", "largest value that clients may put")
 	f.Var(&s.syncLimit, "sync-limit", "how much to fetch in a second of what was missed; 0 for no limit")

@@ -65,7 +65,7 @@ func TestStatusInJSONHasVerdictProblemsAndViews(t *testing.T) {
 	want := strings.Join([]string{
 		`{"verdict":"OK","sentence":"The only member is alive and takes reads and writes. The loss of one more would end writes.","problems":[],"views":[`,
 		`{"id":"a0","server":"http://10.0.0.1:9000","members":{"cluster":"snakes","self":"a","known":3,"alive":2,"quorum":2,"writable":true,"self_id":"a0",`,
-		`"protected":true,"exposed":false,"unready":[],"disk":{"free":5368709120,"size":10737418240,"latched":false,"full":false,"damaged":0},"tombstones":7,`,
+		`"protected":true,"exposed":false,"tls":false,"unready":[],"disk":{"free":5368709120,"size":10737418240,"latched":false,"full":false,"damaged":0},"tombstones":7,`,
 		`"members":[{"id":"a0","name":"a","address":"10.0.0.1:9000","state":"alive","version":"1.0.0","since":"2026-11-22T12:00:00Z","rtt_ms":0,`,
 		`"clock_skew_ms":0,"keys":17,"behind":0,"synced":true,"blocks":0}]}},`,
 		`{"id":"c0","server":"http://10.0.0.3:9000","error":"connection refused","members":null}]}`,

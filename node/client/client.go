@@ -3,6 +3,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +34,8 @@ type Config struct {
 	// HTTPClient does the requests; nil means one that waits 2 s for a connection. It is copied, and the copy follows
 	// no redirects.
 	HTTPClient *http.Client
+	// RootCAs are the certificates to trust of https servers; nil means those that the system trusts. An HTTPClient has its own.
+	RootCAs *x509.CertPool
 	// Token is shown to nodes that ask for one; empty means none. It has no blanks. It goes to all Servers, in the clear
 	// to those that are no https URLs.
 	Token string
@@ -78,6 +82,7 @@ func New(cfg Config) (*Client, error) {
 			Proxy:               http.ProxyFromEnvironment,
 			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			TLSHandshakeTimeout: dialTimeout,
+			TLSClientConfig:     &tls.Config{RootCAs: cfg.RootCAs},
 			// How long to wait for a node that may refuse a large body before it is sent.
 			ExpectContinueTimeout: time.Second,
 			ForceAttemptHTTP2:     true,

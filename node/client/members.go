@@ -25,6 +25,8 @@ type Members struct {
 	// write everything at the node that answers.
 	Protected bool `json:"protected"`
 	Exposed   bool `json:"exposed"`
+	// TLS tells whether clients have to come by TLS to the node that answers.
+	TLS bool `json:"tls"`
 	// Unready is why the node that answers is not ready, none if it is.
 	Unready []Unready `json:"unready"`
 	// Disk is that of the node that answers.

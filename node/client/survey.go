@@ -32,8 +32,8 @@ type View struct {
 // if two servers lead to it. Nodes that do not answer within 2 s have one with an error, whatever their state is said
 // to be.
 //
-// Members are asked at their own addresses, by http. So that a token does not go there in the clear, they are not asked
-// if there is one and a server is an https URL. The error is ErrUnreachable if no server answers, or what the first
+// Members are asked at their own addresses, by https if a server says that its clients come by TLS. So that a token does not go there in
+// the clear, they are not asked if there is one, a server is an https URL, and they would be asked by http. The error is ErrUnreachable if no server answers, or what the first
 // one that does says instead of an answer; the views tell more.
 func (c *Client) Survey(ctx context.Context) ([]View, error) {
 	views := askAll(c.servers, func(server *url.URL) View {
@@ -51,12 +51,16 @@ func (c *Client) Survey(ctx context.Context) ([]View, error) {
 		known[v.ID] = true
 		return double
 	})
-	guarded := c.token != "" && slices.ContainsFunc(c.servers, func(s *url.URL) bool { return s.Scheme == "https" })
+	scheme := "http"
+	if slices.ContainsFunc(views, func(v View) bool { return v.Members.TLS }) {
+		scheme = "https"
+	}
+	guarded := scheme == "http" && c.token != "" && slices.ContainsFunc(c.servers, func(s *url.URL) bool { return s.Scheme == "https" })
 	for from := 0; from < len(views) && !guarded; {
 		news := newcomers(views[from:], known)
 		from = len(views)
 		views = append(views, askAll(news, func(m Member) View {
-			server := &url.URL{Scheme: "http", Host: m.Address}
+			server := &url.URL{Scheme: scheme, Host: m.Address}
 			v := c.view(ctx, server)
 			if v.Err == nil && v.ID != m.ID {
 				v = View{Err: fmt.Errorf("another node answers there: %s", v.Members.Self)}
@@ -73,7 +77,7 @@ func identify(views []View) {
 	for _, v := range views {
 		for _, m := range v.Members.Members {
 			for i := range views {
-				if views[i].ID == "" && views[i].Server == "http://"+m.Address {
+				if views[i].ID == "" && m.Address != "" && strings.HasSuffix(views[i].Server, "://"+m.Address) {
 					views[i].ID = m.ID
 				}
 			}

@@ -1,9 +1,11 @@
 package client_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -88,5 +90,33 @@ func TestSurveyKeepsTokensOutOfTheClear(t *testing.T) {
 	defer c.Close()
 	if views, err := c.Survey(t.Context()); err != nil || len(views) != 2 {
 		t.Errorf("got %+v and error %v, want the views of the servers alone", views, err)
+	}
+}
+
+// Members that clients reach by TLS are asked by TLS, and may be shown the token.
+func TestSurveyAsksMembersByTLSWhereClientsComeByTLS(t *testing.T) {
+	member := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Authorization"); got != "Bearer secret" {
+			t.Errorf("a member was shown %q, want the token", got)
+		}
+		w.Header().Set("Snakes-Node", "b")
+		fmt.Fprint(w, `{"self":"b","self_id":"b","tls":true,"members":[]}`)
+	}))
+	t.Cleanup(member.Close)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Snakes-Node", "a")
+		fmt.Fprintf(w, `{"self_id":"a","tls":true,"members":[{"id":"b","name":"b","address":%q}]}`, strings.TrimPrefix(member.URL, "https://"))
+	}))
+	t.Cleanup(server.Close)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(server.Certificate())
+	c, err := client.New(client.Config{Servers: []string{server.URL}, Token: "secret", RootCAs: trusted})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	views, err := c.Survey(t.Context())
+	if err != nil || len(views) != 2 || views[1].Err != nil || views[1].Server != member.URL {
+		t.Errorf("got %+v and error %v, want the member's view", views, err)
 	}
 }

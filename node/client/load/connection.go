@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -99,7 +100,7 @@ func (c *connection) do(ctx context.Context, number uint64) error {
 // connect opens a connection to the current server, or makes the next one current.
 func (c *connection) connect(ctx context.Context) error {
 	server := c.load.servers[c.server]
-	conn, err := dial(ctx, server, c.load.cfg.Timeout)
+	conn, err := dial(ctx, server, c.load.cfg.Timeout, c.load.cfg.RootCAs)
 	if err != nil {
 		c.fail()
 		return err
@@ -114,14 +115,14 @@ func (c *connection) connect(ctx context.Context) error {
 	return nil
 }
 
-func dial(ctx context.Context, server *url.URL, timeout time.Duration) (net.Conn, error) {
+func dial(ctx context.Context, server *url.URL, timeout time.Duration, trusted *x509.CertPool) (net.Conn, error) {
 	address := server.Host
 	if server.Port() == "" {
 		address = net.JoinHostPort(server.Hostname(), server.Scheme) // the names of the default ports
 	}
 	dialer := &net.Dialer{Timeout: timeout}
 	if server.Scheme == "https" {
-		return (&tls.Dialer{NetDialer: dialer}).DialContext(ctx, "tcp", address)
+		return (&tls.Dialer{NetDialer: dialer, Config: &tls.Config{RootCAs: trusted}}).DialContext(ctx, "tcp", address)
 	}
 	return dialer.DialContext(ctx, "tcp", address)
 }

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -31,6 +32,8 @@ type Config struct {
 	Keys Keys
 	// Value is what Put stores.
 	Value []byte
+	// RootCAs are the certificates to trust of https servers; nil means those that the system trusts.
+	RootCAs *x509.CertPool
 	// Token is shown with each request; empty means none.
 	Token string
 	// Connections is how many requests are under way at a time at most, 1 to MaxConnections.
