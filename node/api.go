@@ -170,6 +170,8 @@ type apiConfig struct {
 	// Heartbeat is after how long a stream that has nothing to tell says that it is there, Stall for
 	// how long its reader may take nothing; 0 means 15 s and 10 s.
 	Heartbeat, Stall time.Duration
+	// Drained reports whether others are to be chosen. nil: never.
+	Drained func() bool
 	// WhenClosing has f called when the node stops, unless stop is called before: streams never end
 	// by themselves. nil: it never stops.
 	WhenClosing func(f func()) (stop func() bool)
@@ -199,6 +201,9 @@ func newAPI(config apiConfig) *api {
 	}
 	if config.Overload == nil {
 		config.Overload = hclog.NewNullLogger()
+	}
+	if config.Drained == nil {
+		config.Drained = func() bool { return false }
 	}
 	if config.Heartbeat == 0 {
 		config.Heartbeat = defaultHeartbeat

@@ -172,8 +172,11 @@ func (f fakeCollector) Stats() replication.CollectorStats {
 }
 
 type fakeOperations struct {
-	leave, acceptLoss func() error
+	leave, acceptLoss, drain, undrain func() error
 }
+
+func (f *fakeOperations) Drain() error   { return f.drain() }
+func (f *fakeOperations) Undrain() error { return f.undrain() }
 
 func (f *fakeOperations) Leave() error      { return f.leave() }
 func (f *fakeOperations) AcceptLoss() error { return f.acceptLoss() }

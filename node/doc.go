@@ -25,6 +25,14 @@
 // aside is a relic; it is settled once the node is synced again, when what the node has seen
 // tells which records of the relic nobody else has.
 //
+// # Draining
+//
+// A node that is drained, see Node.Drain, says so at GET /-/ready and to the other members, whose reads ask others first
+// from then on. All else goes on: it is live, so that it gets what others write and counts for w=all, and whoever
+// still sends requests to it gets answers, each with the end of its connection, so that whatever spreads connections
+// over nodes opens the next one elsewhere. Watches end once, to go on at another node. It lasts until Undrain or the
+// end of the process and is written nowhere: a node that is started is meant to serve. A stop drains first.
+//
 // # Leaving
 //
 // A node that leaves refuses writes first, so that what it has stands still; then waits until

@@ -53,7 +53,7 @@ func (a asked) send(t *testing.T, target string) string {
 	return response.Status[:3]
 }
 
-var changesOfTheCluster = []string{"POST /-/leave", "POST /-/repair?accept-loss=1", "DELETE /-/members/" + idB, "PUT /-/log-level", "POST /-/whatever", "GET /-/backup", "POST /-/restore"}
+var changesOfTheCluster = []string{"POST /-/leave", "POST /-/drain", "POST /-/undrain", "POST /-/repair?accept-loss=1", "DELETE /-/members/" + idB, "PUT /-/log-level", "POST /-/whatever", "GET /-/backup", "POST /-/restore"}
 
 func TestOnlyThisMachineChangesTheClusterWithoutTokens(t *testing.T) {
 	t.Cleanup(http.DefaultTransport.(*http.Transport).CloseIdleConnections)

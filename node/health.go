@@ -35,6 +35,8 @@ GET    /-/events[?follow=0]               what happened to this node of late, th
 PUT    /-/log-level                       trace, debug, info, warn or error; GET tells which
 GET    /-/backup                          all keys, to be kept
 POST   /-/restore[?dry-run=1&as-new=1]    the body is such a backup; what is newer stays
+POST   /-/drain                           have clients and members choose others than this node
+POST   /-/undrain                         and call that off
 POST   /-/leave                           have this node leave the cluster for good, and end
 POST   /-/repair?accept-loss=1            have this node go on without what nobody alive has
 
@@ -128,6 +130,9 @@ func (a *api) checks() []check {
 	}
 	if self.State == membership.Draining {
 		staying = errors.New("this node is about to stop or to leave")
+	}
+	if a.Drained() {
+		staying = errors.New("this node is drained; a restart ends that, or POST /-/undrain")
 	}
 	return []check{
 		{"joined", joined},

@@ -84,9 +84,8 @@ func (n *Node) depart(ctx context.Context) {
 			return
 		}
 		n.coordinator.Replica().Thaw()
-		n.membership.SetDraining(false)
 		n.logger.Error("this node does not leave; it takes writes again", "error", err)
-		n.leaving.Store(false)
+		n.stay()
 	}
 }
 
@@ -96,7 +95,7 @@ func (n *Node) leaveOrStay(ctx context.Context) error {
 	n.logger.Info("leaving the cluster for good; waiting until the other members have everything")
 	// What is written here from now on might be nowhere else when this node is gone.
 	n.coordinator.Replica().Freeze(fmt.Errorf("%w: it leaves the cluster", replication.ErrClosed))
-	n.membership.SetDraining(true)
+	n.goAway()
 	for {
 		err := n.tryToDepart(ctx)
 		if err == nil || errors.Is(err, membership.ErrLastMember) || ctx.Err() != nil {

@@ -95,6 +95,9 @@ func (a *api) respond(rw http.ResponseWriter, r *http.Request, h handler) {
 	w.set("Snakes-Node", a.Name)
 	// Without this, caches may serve what has a Last-Modified without asking again.
 	w.set("Cache-Control", "no-cache")
+	if a.Drained() && !isPeerPath(r) {
+		w.set("Connection", "close") // whoever spreads connections over nodes opens the next one elsewhere
+	}
 	w.conn, _ = r.Context().Value(inboundKey{}).(*inbound)
 	if err := h(w, r); err != nil {
 		a.fail(w, r, err)

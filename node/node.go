@@ -67,6 +67,12 @@ type Node struct {
 	leaves  chan struct{}
 	leaving atomic.Bool
 
+	// drained: others are to be chosen until a restart, see Drain. draining is held to change
+	// what the members are told of that.
+	draining sync.Mutex
+	drained  atomic.Bool
+	streams  *streams // that go to clients
+
 	// serves: the data is set aside if it does not count any more, see Serve. aside says how, once
 	// it is known that it does not; anew is true when that is done.
 	serves bool
@@ -248,11 +254,11 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 	}
 	config.Events, config.Origin = n.events, n.origin
 	config.Views, config.History = n.views, n.history
-	streams, end := context.WithCancel(context.Background())
-	config.WhenClosing = func(f func()) (stop func() bool) { return context.AfterFunc(streams, f) }
+	n.streams = newStreams()
+	config.WhenClosing, config.Drained = n.streams.whenEnding, n.drained.Load
 	n.api = newAPI(config)
 	n.server, n.farewell = newServer(n.api, log), newFarewell(n.api, log)
-	n.server.RegisterOnShutdown(end)
+	n.server.RegisterOnShutdown(n.streams.close)
 	n.metrics.Watch(metrics.Sources{
 		ID: n.id, Name: n.name, Cluster: n.cfg.Cluster, Ready: n.api.isReady,
 		Members: n.membership, Port: n.transport, Coordinator: n.coordinator, Monitor: n.monitor,
@@ -438,6 +444,7 @@ func (m *members) View() *replication.View {
 		}
 		view.Members = append(view.Members, replication.Member{
 			ID: member.ID, Name: member.Name, Live: member.Live, Synced: member.Synced,
+			Draining: member.State == membership.Draining,
 		})
 	}
 	m.last.Store(&lastView{s, view})

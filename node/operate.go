@@ -6,12 +6,16 @@ import (
 	"net/http"
 )
 
-// operations are what an operator can have this node do for good.
+// operations are what an operator can have this node do.
 type operations interface {
 	// Leave has the node begin to leave its cluster, if it has not begun yet, and returns. An
 	// error means that it does not: replication.ErrNotReady, membership.ErrLastMember or
 	// ErrNotMember, or *replication.QuorumError if there is no majority that could agree now.
 	Leave() error
+	// Drain has clients and other members choose others from now on, until a restart or Undrain.
+	// It may be repeated. Undrain: errLeaving if the node leaves.
+	Drain() error
+	Undrain() error
 	// AcceptLoss has a node that is not synced go on with what the members that are live can
 	// give it. Errors: replication.ErrNotReady, errSynced.
 	AcceptLoss() error

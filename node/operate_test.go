@@ -22,7 +22,7 @@ func TestOperationsAnswerWhatWillHappenOrWhyNot(t *testing.T) {
 			return nil
 		}
 	}
-	config.Operations = &fakeOperations{leave: operation("leave"), acceptLoss: operation("repair")}
+	config.Operations = &fakeOperations{leave: operation("leave"), acceptLoss: operation("repair"), drain: operation("drain"), undrain: operation("undrain")}
 	n := start(t, config)
 	minority := refuse(&replication.QuorumError{Op: "leave", Need: 2, Alive: 1, Known: 3, Written: replication.WrittenNo}, "One of three.")
 	for _, row := range []struct {
@@ -41,6 +41,11 @@ func TestOperationsAnswerWhatWillHappenOrWhyNot(t *testing.T) {
 		{"leave", membership.ErrNotMember, 409, "conflict", "leave", "Stop it, and then forget it"},
 		{"leave", replication.ErrNotReady, 503, "not-ready", "leave", ""},
 		{"leave?force=1", nil, 400, "bad-parameter", "", ""},
+		{"drain", nil, 202, "", "drain", `{"id":"` + idA + `","name":"node-a","detail":"This node is not ready from now on`},
+		{"drain?now=1", nil, 400, "bad-parameter", "", ""},
+		{"undrain", nil, 202, "", "undrain", "may choose this node again"},
+		{"undrain", errLeaving, 409, "conflict", "undrain", "only stopping it calls off"},
+		{"undrain?w=1", nil, 400, "bad-parameter", "", ""},
 		{"repair?accept-loss=1", nil, 202, "", "repair", `{"id":"` + idA + `","name":"node-a","detail":"This node goes on without`},
 		{"repair", nil, 400, "bad-parameter", "", "what only others had is lost"},
 		{"repair?accept-loss=0", nil, 400, "bad-parameter", "", "?accept-loss=1"},

@@ -93,6 +93,7 @@ var kinds = []kind{
 	row(errTooFewStay, "too-few-stay", 409, "conflict", "Too few members would stay", ""),
 	row(membership.ErrNotMember, "not-member", 409, "conflict", "Not a member yet",
 		"This node is still catching up and does not count yet, so that it has nothing to leave. Stop it, and then forget it: DELETE /-/members/NAME at a member."),
+	row(errLeaving, "leaving", 409, "conflict", "Node is leaving", "This node leaves its cluster, which only stopping it calls off."),
 	row(errSynced, "synced", 409, "conflict", "Node is synced", "This node has all that it should have; there is nothing to repair."),
 	row(membership.ErrNotSynced, "not-synced", 503, "not-ready", "Member is catching up",
 		"This member has to catch up before it takes part in changes of the cluster. Try again when GET /-/ready says so, or ask another member."),

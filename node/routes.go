@@ -46,6 +46,8 @@ func (a *api) routes() *mux.Router {
 	route("/-/log-level", a.setLogLevel, PUT)
 	route("/-/backup", a.backup, GET, HEAD)
 	route("/-/restore", a.restore, POST)
+	route("/-/drain", a.drain, POST)
+	route("/-/undrain", a.undrain, POST)
 	route("/-/leave", a.leave, POST)
 	route("/-/repair", a.repair, POST)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -14,6 +15,40 @@ const (
 	// defaultStall is for how long a reader of a stream may take nothing.
 	defaultStall = 10 * time.Second
 )
+
+// streams ends those that are under way: all of them for good when the node stops, and each once
+// when it is drained. Safe for concurrent use.
+type streams struct {
+	close context.CancelFunc // for good
+
+	mu      sync.Mutex // guards the fields below
+	closing context.Context
+	now     context.Context
+	endNow  context.CancelFunc
+}
+
+func newStreams() *streams {
+	s := new(streams)
+	s.closing, s.close = context.WithCancel(context.Background())
+	s.now, s.endNow = context.WithCancel(s.closing)
+	return s
+}
+
+// end ends those that there are; who comes later may go on.
+func (s *streams) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endNow()
+	s.now, s.endNow = context.WithCancel(s.closing)
+}
+
+// whenEnding has f called when streams are to end that are under way now, unless stop is called
+// before.
+func (s *streams) whenEnding(f func()) (stop func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return context.AfterFunc(s.now, f)
+}
 
 // stream writes server-sent events, as in the HTML standard, section 9.2. What was written goes
 // out by flush.

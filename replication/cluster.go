@@ -73,6 +73,9 @@ type Member struct {
 	Live bool
 	// Synced: the node has all that it should have, so that it counts for reads.
 	Synced bool
+	// Draining: it is about to stop. It takes part in all that it is needed for, and reads ask
+	// others first.
+	Draining bool
 }
 
 // Peers carries requests to other nodes. A call ends when ctx does, at the latest. Calls of Write,

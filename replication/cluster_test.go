@@ -355,6 +355,12 @@ func (m *members) synced(id string, synced bool) {
 	m.changeMember(id, func(m *replication.Member) { m.Synced = synced })
 }
 
+func (m *members) draining(ids ...string) {
+	for _, id := range ids {
+		m.changeMember(id, func(m *replication.Member) { m.Draining = true })
+	}
+}
+
 func (m *members) rosters(rosters ...string) {
 	m.change(func(v *replication.View) {
 		v.Rosters = nil

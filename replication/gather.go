@@ -71,7 +71,8 @@ func (r *request) askHere(q question) bool {
 }
 
 // askAnother asks one more replica and reports whether there was one. This node comes first, as
-// that costs nothing, then the others, each time from another one on.
+// that costs nothing, then the others, each time from another one on; last come those that are
+// about to stop.
 func (r *request) askAnother(ctx context.Context, q question) bool {
 	now := r.quorum()
 	if own := r.part(r.self); r.canAsk(now, own) {
@@ -79,13 +80,24 @@ func (r *request) askAnother(ctx context.Context, q question) bool {
 		return true
 	}
 	first := int(r.c.turn.Add(1))
+	var last *part
 	for i := range r.parts {
-		if p := &r.parts[(first+i)%len(r.parts)]; r.canAsk(now, p) {
-			r.ask(p, q.there(ctx))
-			return true
+		p := &r.parts[(first+i)%len(r.parts)]
+		if !r.canAsk(now, p) {
+			continue
 		}
+		if m, _ := now.view.Member(p.id); m.Draining {
+			last = p
+			continue
+		}
+		r.ask(p, q.there(ctx))
+		return true
 	}
-	return false
+	if last == nil {
+		return false
+	}
+	r.ask(last, q.there(ctx))
+	return true
 }
 
 func (r *request) canAsk(q quorum, p *part) bool {

@@ -110,6 +110,23 @@ func TestReadsSpreadOverPeers(t *testing.T) {
 	})
 }
 
+// A member that is about to stop would take what it was asked with it; but while it is there it counts.
+func TestReadsAskMembersThatStopOnlyIfTheyMust(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abcd", setup{})
+		cl["a"].members.draining("b", "d")
+		for range 20 {
+			wantReceipt(t, wantRead(t, cl["a"], 2, "nothing"), "2/4")
+		}
+		for _, call := range cl["a"].peers.called() {
+			if call != "lookup c" {
+				t.Errorf("calls: got %s, want look-ups at c alone", call)
+			}
+		}
+		wantReceipt(t, wantRead(t, cl["a"], replication.LevelAll, "nothing"), "4/4")
+	})
+}
+
 func TestReadsAskNoLearner(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := newCluster(t, "abc", setup{})

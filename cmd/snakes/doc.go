@@ -14,6 +14,8 @@
 //	snakes backup FILE|-                                save all keys, and verify what is saved
 //	snakes verify FILE|-                                look whether a backup is whole
 //	snakes restore FILE|- [--dry-run] [--as-new]        merge a backup into the cluster
+//	snakes drain                                        have a node go out of the way, before a restart
+//	snakes undrain                                      and call that off
 //	snakes leave                                        have a node leave the cluster for good, and wait until it has
 //	snakes forget NAME-OR-ID [--force]                  take a member that is gone out of the cluster for good
 //	snakes repair --accept-loss                         have a node go on without what nobody alive has
@@ -45,7 +47,7 @@
 // so is the error answer on standard error. put and delete say nothing if all members took part, and otherwise who did
 // not.
 //
-// leave and repair are about one node, so that they take one server and never go to the next. leave goes on asking the
+// drain, undrain, leave and repair are about one node, so that they take one server and never go to the next. leave goes on asking the
 // node and the other members until nobody counts the node any more; --timeout bounds each answer, not that wait. leave,
 // forget, repair and bench ask for a yes, and without a terminal they need --yes.
 //

@@ -42,7 +42,7 @@ func (p program) run(ctx context.Context) int {
 	root.AddCommand(
 		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.status(), remote.inspect(), remote.bench(),
 		remote.backup(), remote.verify(), remote.restore(),
-		remote.leave(), remote.forget(), remote.repair(),
+		remote.drain(), remote.undrain(), remote.leave(), remote.forget(), remote.repair(),
 		newDemo(p).command(), newSecret(p), version,
 	)
 	versionFlag(root, version)

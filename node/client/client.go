@@ -130,7 +130,7 @@ type answer struct {
 	body   []byte
 }
 
-// do asks one server after the other until one answers. The answer comes with an *Error as well.
+// do asks one server after the other until one answers that is ready. The answer comes with an *Error as well.
 func (c *Client) do(ctx context.Context, q request) (answer, error) {
 	response, err := c.open(ctx, q)
 	if err != nil {
@@ -143,7 +143,8 @@ func (c *Client) do(ctx context.Context, q request) (answer, error) {
 func (c *Client) open(ctx context.Context, q request) (*http.Response, error) {
 	first := int(c.first.Load())
 	var causes []error
-	var connected atomic.Bool // so that q may have arrived somewhere
+	var refusal *http.Response // of the first one that is not ready
+	var connected atomic.Bool  // so that q may have arrived somewhere
 	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
 	})
@@ -151,8 +152,14 @@ func (c *Client) open(ctx context.Context, q request) (*http.Response, error) {
 		k := (first + i) % len(c.servers)
 		response, err := c.send(traced, c.servers[k], q)
 		if err == nil {
-			c.first.Store(int32(k))
-			return response, nil
+			if !isNotReady(response) {
+				c.first.Store(int32(k))
+				return response, nil
+			}
+			if refusal == nil {
+				refusal = response
+			}
+			err = ErrNotReady
 		}
 		causes = append(causes, fmt.Errorf("%s: %w", c.servers[k].Redacted(), err))
 		if cause := ctx.Err(); cause != nil {
@@ -168,10 +175,25 @@ func (c *Client) open(ctx context.Context, q request) (*http.Response, error) {
 			}
 		}
 	}
+	if refusal != nil && ctx.Err() == nil {
+		return refusal, nil // it says more than that others do not answer
+	}
 	if q.method != http.MethodGet && connected.Load() {
 		return nil, fmt.Errorf("%w, but one may have done it: %w", ErrUnreachable, errors.Join(causes...))
 	}
 	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(causes...))
+}
+
+// isNotReady reports whether another server may do what the one that answered does not, since it joins, catches up or
+// stops. The answer can still be read.
+func isNotReady(response *http.Response) bool {
+	if response.StatusCode != http.StatusServiceUnavailable {
+		return false
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxProblem))
+	_ = response.Body.Close() // all of it that is wanted is here
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	return err == nil && errorOf(response.StatusCode, response.Header.Get("Content-Type"), body).Code == notReady
 }
 
 func (c *Client) send(ctx context.Context, server *url.URL, q request) (*http.Response, error) {

@@ -296,7 +296,7 @@ func TestLostConnectionThatWasKeptIsReplaced(t *testing.T) {
 func TestAnAnswerIsFinal(t *testing.T) {
 	other := serve(t, func(w http.ResponseWriter, r *http.Request) { t.Error("the second server was asked") })
 	for name, h := range map[string]http.HandlerFunc{
-		"problem":  func(w http.ResponseWriter, r *http.Request) { problem(w, 503, `{"type":"urn:snakes:error:not-ready"}`) },
+		"problem":  func(w http.ResponseWriter, r *http.Request) { problem(w, 503, `{"type":"urn:snakes:error:quorum"}`) },
 		"text":     func(w http.ResponseWriter, r *http.Request) { http.Error(w, "no", 500) },
 		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other, http.StatusFound) },
 		"cut off": func(w http.ResponseWriter, r *http.Request) {
@@ -308,6 +308,32 @@ func TestAnAnswerIsFinal(t *testing.T) {
 		if v, _, err := c.Get(t.Context(), "foo", client.Default); err == nil || errors.Is(err, client.ErrUnreachable) {
 			t.Errorf("%s: got value %q, error %v; want the answer's error", name, v.Data, err)
 		}
+	}
+}
+
+// A node that stops or joins speaks for itself alone. If nobody is ready, what the first one says is worth most.
+func TestEveryCallGoesToTheNextServerWhenOneIsNotReady(t *testing.T) {
+	notReady := func(detail string) string {
+		return serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			problem(w, 503, `{"type":"urn:snakes:error:not-ready","detail":"`+detail+`"}`)
+		})
+	}
+	stops := notReady("it stops")
+	ready := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut {
+			w.WriteHeader(http.StatusCreated)
+		}
+	})
+	c := newClient(t, stops, ready)
+	if _, err := c.Put(t.Context(), "foo", client.Value{}, client.Default); err != nil {
+		t.Errorf("put: got error %v", err)
+	}
+	if _, _, err := newClient(t, stops, ready).Get(t.Context(), "foo", client.Default); err != nil {
+		t.Errorf("get: got error %v", err)
+	}
+	_, _, err := newClient(t, stops, notReady("it joins"), refusing(t)).Get(t.Context(), "foo", client.Default)
+	if e, ok := errors.AsType[*client.Error](err); !ok || e.Detail != "it stops" || !errors.Is(err, client.ErrNotReady) {
+		t.Errorf("nobody is ready: got %v, want what the first one says", err)
 	}
 }
 

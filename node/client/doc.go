@@ -9,8 +9,9 @@
 // # Failover
 //
 // Every member serves every request, so a call that gets no answer from one server (the connection is refused, times
-// out or ends before an answer) goes to the next one, and later calls begin at the server that answered last. After an
-// answer, even an error, nobody else is asked: a node that answers speaks for the cluster.
+// out or ends before an answer) goes to the next one, and later calls begin at the server that answered last. So does
+// one whose answer is that the node is not ready: it joins, catches up, stops, or its disk failed. After any other
+// answer, even an error, nobody else is asked: a node that is ready speaks for the cluster.
 //
 // Writes go to the next server, too. A lost connection does not tell whether the write was done, and to do it again is
 // allowed because the last update wins: the key ends with the same value or, for a delete, with none. But the second

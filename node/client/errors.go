@@ -33,6 +33,9 @@ var (
 	ErrNotSnakes = errors.New("the answer is not from a snakes node")
 )
 
+// notReady is the code of a node that joins, catches up or stops, or whose disk failed.
+const notReady = "not-ready"
+
 // sentinels are what the codes of error answers stand for. Other codes are known by Error.Code alone.
 var sentinels = map[string]error{
 	"":                    ErrNotSnakes,
@@ -43,7 +46,7 @@ var sentinels = map[string]error{
 	"precondition-failed": ErrPrecondition,
 	"too-large":           ErrTooLarge,
 	"quorum":              ErrQuorum,
-	"not-ready":           ErrNotReady,
+	notReady:              ErrNotReady,
 	"overloaded":          ErrNotReady,
 	"disk-full":           ErrDiskFull,
 }

@@ -24,6 +24,15 @@ type Begun struct {
 // servers any may be the one that answers, so there should be one.
 func (c *Client) Leave(ctx context.Context) (Begun, error) { return c.begin(ctx, "leave", "/-/leave") }
 
+// Drain has clients and other members choose others than the node that answers, until it is restarted or Undrain. It
+// stays a member and goes on answering. Of several servers any may be the one that answers, so there should be one.
+func (c *Client) Drain(ctx context.Context) (Begun, error) { return c.begin(ctx, "drain", "/-/drain") }
+
+// Undrain calls a drain off. The *Error has the code "conflict" if the node leaves its cluster.
+func (c *Client) Undrain(ctx context.Context) (Begun, error) {
+	return c.begin(ctx, "undrain", "/-/undrain")
+}
+
 // Repair tells the node that answers, which is not synced, to go on without what only members had that are not live.
 // The *Error has the code "conflict" if it is synced. Of several servers any may be the one that answers, so there
 // should be one.
