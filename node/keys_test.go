@@ -185,7 +185,8 @@ func TestKeysAreTakenFromThePathAsSent(t *testing.T) {
 		{target: "/-//members", status: 404, code: "not-found"},
 		{target: "/-/../foo", status: 404, code: "not-found"},
 		{target: "/-/peer/", status: 404, code: "not-found"},
-		{target: "/-/ui/", status: 404, code: "not-found"},
+		{target: "/-/ui/", status: 200},
+		{target: "/-/ui/nothing", status: 404, code: "not-found"},
 		{target: "/-/inspect/a-b", status: 400, code: "bad-key"},
 		{target: "/-/inspect/%66oo", status: 400, code: "bad-key"},
 	} {
