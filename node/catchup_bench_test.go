@@ -183,19 +183,25 @@ func newBenchNode(b *testing.B, id, dir string) *benchNode {
 	config, _ := fakes()
 	config.Roster.(*fakeRoster).merge = func([]byte) error { return nil }
 	config.Self, config.Store, config.Replica, config.Offers, config.Clock = id, store, n.replica, offers, clock
+	n.address = benchServe(b, newAPI(config), &n.bytes)
+	return n
+}
+
+// benchServe serves handler until the end of b, counts what is received and sent, and returns the address.
+func benchServe(b *testing.B, handler http.Handler, bytes *atomic.Int64) (address string) {
+	b.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
 	}
-	n.address = listener.Addr().String()
-	server := newServer(newAPI(config), nil)
+	server := newServer(handler, nil)
 	go func() {
-		if err := server.Serve(countingListener{listener, &n.bytes}); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(countingListener{listener, bytes}); !errors.Is(err, http.ErrServerClosed) {
 			b.Error(err)
 		}
 	}()
 	b.Cleanup(func() { _ = server.Close() }) // clients have their answers
-	return n
+	return listener.Addr().String()
 }
 
 // ask makes n reach source.

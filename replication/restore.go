@@ -13,6 +13,13 @@ import (
 	"github.com/protocol7/snakes/replication/seen"
 )
 
+const (
+	// spreadTime is for how long a batch that reached no majority is given to the members again, with spreadPause in
+	// between: that some paused for a while should not end what has gone on for long.
+	spreadTime  = 15 * time.Second
+	spreadPause = time.Second
+)
+
 // writesAtOnce is how many keys a Restore writes at a time that gives them new versions: enough that they share requests
 // and syncs.
 const writesAtOnce = 64
@@ -145,7 +152,7 @@ func (r *Restore) merge(ctx context.Context, records []Record) error {
 		r.counts.Written += uint64(len(lacking))
 		return nil
 	}
-	gone, err := r.c.spread(ctx, lacking)
+	gone, err := r.c.spreadPatiently(ctx, lacking)
 	if err != nil {
 		return err
 	}
@@ -156,8 +163,29 @@ func (r *Restore) merge(ctx context.Context, records []Record) error {
 	}
 	// Deletes that this node has forgotten and another one has not, of writes that neither had seen: the one that
 	// remembers may forget them any time now, and the writes would stay where they were taken.
-	_, err = r.c.spread(ctx, slices.Collect(maps.Values(gone)))
+	_, err = r.c.spreadPatiently(ctx, slices.Collect(maps.Values(gone)))
 	return err
+}
+
+// spreadPatiently is spread, tried again if that may help.
+func (c *Coordinator) spreadPatiently(ctx context.Context, records []Record) (gone map[string]Record, err error) {
+	written := WrittenNo
+	for began := time.Now(); ; {
+		gone, err = c.spread(ctx, records)
+		e, missed := errors.AsType[*QuorumError](err)
+		if missed {
+			written = max(written, e.Written) // "unknown" is the larger one
+			e.Written = written
+		}
+		own := errors.Is(err, ErrDiskFull) || errors.Is(err, ErrReadOnly) || errors.Is(err, ErrClosed)
+		if !missed || own || ctx.Err() != nil || time.Since(began) > spreadTime {
+			return gone, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(spreadPause):
+		}
+	}
 }
 
 // spread gives records to this node and to all live members, and waits for each of them while it answers. It returns nil
