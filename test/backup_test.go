@@ -1,9 +1,11 @@
 package test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -16,6 +18,10 @@ import (
 	"testing"
 	"time"
 
+	format "github.com/protocol7/snakes/node/backup"
+	"github.com/protocol7/snakes/replication"
+	"github.com/protocol7/snakes/replication/seen"
+	"github.com/protocol7/snakes/replication/version"
 	"github.com/protocol7/snakes/test/cluster"
 )
 
@@ -265,6 +271,77 @@ func TestRestoreDeletesWhatTheBackupKnowsAsDeleted(t *testing.T) {
 	wantRestored(t, c.Node(2), fmt.Sprintf("restored 0 of %[1]d records: 0 there already, %[1]d have something newer", deletedKeys), old)
 	must(t, areGone(c.Nodes()...))
 	c.AwaitConverged(5 * time.Second)
+
+	// What was restored of deletions goes like any other, and older backups bring nothing back then either.
+	for _, n := range c.Nodes() {
+		n.Args = soonForgotten
+	}
+	wipe(c)
+	does(t, c.Node(2), "restore", recent)
+	c.Await(30*time.Second, "no tombstone", func() error { return hasTombstones(0, c.Nodes()...) })
+	wantRestored(t, c.Node(1), fmt.Sprintf("restored 0 of %[1]d records: 0 there already, 0 have something newer, %[1]d deleted since", deletedKeys), old)
+	must(t, areGone(c.Nodes()...))
+}
+
+// largeBackup writes a backup of so many keys, as another cluster may have made it.
+func largeBackup(t *testing.T, keys int) (file string, digest string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "large.backup")
+	to, err := os.Create(file)
+	must(t, err)
+	buffered := bufio.NewWriter(to)
+	w, err := format.NewWriter(buffered, format.Header{Cluster: "another", Node: "n", Time: time.Now()}, new(seen.Set))
+	for i := 0; i < keys && err == nil; i++ {
+		v := version.Version{Timestamp: version.Timestamp{Wall: int64(i + 1)}, Dot: version.Dot{Origin: 7, Counter: uint64(i + 1)}}
+		err = w.Write(replication.Record{Key: fmt.Sprintf("key%09d", i), Version: v, ContentType: "text/plain", Value: bytes.Repeat([]byte("v"), 100)})
+	}
+	must(t, err)
+	trailer, err := w.Close(seen.Of(version.Dot{Origin: 7, Counter: 1}))
+	must(t, errors.Join(err, buffered.Flush(), to.Close()))
+	return file, trailer.Digest
+}
+
+// The node that restores is killed on the way. What it had written stays, and another try brings the rest.
+func TestRestoreThatWasInterruptedIsRepeated(t *testing.T) {
+	t.Parallel()
+	const keys = 100_000
+	c := cluster.Start(t, 3)
+	file, digest := largeBackup(t, keys)
+	n := c.Node(0)
+	ended := make(chan int, 1)
+	go func() {
+		cmd := exec.Command(cluster.Binary(t), "restore", file, "--server", n.Addr())
+		_ = cmd.Run() // the exit code says all
+		ended <- cmd.ProcessState.ExitCode()
+	}()
+	c.Await(20*time.Second, "some keys", func() error {
+		d, err := c.Node(1).Digest()
+		if err == nil && d.Keys < 1000 {
+			err = fmt.Errorf("%d keys", d.Keys)
+		}
+		return err
+	})
+	n.Kill()
+	if code := <-ended; code == 0 {
+		t.Error("the restore ended as if it were done")
+	}
+	n.Start()
+	c.AwaitMembers(20 * time.Second)
+	before, err := n.Digest()
+	must(t, err)
+	if before.Keys >= keys {
+		t.Fatalf("it was done before the node was killed")
+	}
+	does(t, c.Node(2), "restore", file)
+	for _, n := range c.Nodes() {
+		c.Await(20*time.Second, "all keys", func() error {
+			d, err := n.Digest()
+			if err == nil && d.Digest != digest {
+				err = fmt.Errorf("%s has digest %s of %d keys, want %s", n, d.Digest, d.Keys, digest)
+			}
+			return err
+		})
+	}
 }
 
 func TestDamagedBackupIsRefusedAndNothingOfItIsApplied(t *testing.T) {
