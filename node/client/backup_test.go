@@ -109,6 +109,29 @@ func TestRestoreSendsNoHalfBackupToTheNextServer(t *testing.T) {
 	}
 }
 
+func TestRestoreGoesToTheNextServerIfOneIsNotReady(t *testing.T) {
+	stops := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, `{"type":"urn:snakes:error:not-ready","title":"Node is stopping","detail":"Ask another.","node":"a","request_id":"r"}`)
+	})
+	got := ""
+	next := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got = string(body)
+		fmt.Fprint(w, `{"written":1}`)
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	counts, err := newClient(t, stops, next).Restore(ctx, unseekable{strings.NewReader("backup")}, client.RestoreOptions{})
+	if err != nil || counts.Written != 1 || got != "backup" {
+		t.Errorf("got %+v, %v, and the next server %q, want the whole backup there", counts, err, got)
+	}
+	if _, err := newClient(t, stops).Restore(ctx, strings.NewReader("backup"), client.RestoreOptions{}); !errors.Is(err, client.ErrNotReady) {
+		t.Errorf("nobody is ready: got %v, want ErrNotReady", err)
+	}
+}
+
 func TestRestoreThatIsRefusedSendsNothing(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/problem+json")

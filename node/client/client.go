@@ -168,7 +168,7 @@ func (c *Client) open(ctx context.Context, q request) (*http.Response, error) {
 			}
 			break
 		}
-		if q.stream != nil {
+		if q.stream != nil && i < len(c.servers)-1 {
 			if err := q.stream.rewind(ctx); err != nil {
 				causes = append(causes, err)
 				break
