@@ -13,10 +13,8 @@ import (
 
 // act is something that the page can do, after a question.
 type act struct {
-	title string
-	// command is what does the same, before the options; question says what it will do, or why it
-	// cannot; button is empty then.
-	question func(m *membership.Member) (side ui.Side)
+	// question says what it will do and what the button is called, or why it cannot be done.
+	question func(m *membership.Member) ui.Side
 	// do does it and returns what to say then.
 	do func(ctx context.Context, m *membership.Member, force bool) (said string, err error)
 }
@@ -24,8 +22,10 @@ type act struct {
 // acts are all acts by the last part of their paths.
 func (a *api) acts() map[string]act {
 	return map[string]act{
-		"forget": {"Forget a member", a.askForget, a.doForget},
-		"leave":  {"Leave the cluster", a.askLeave, a.doLeave},
+		"forget":  {a.askForget, a.doForget},
+		"drain":   {a.askDrain, a.doDrain},
+		"undrain": {a.askUndrain, a.doUndrain},
+		"leave":   {a.askLeave, a.doLeave},
 	}
 }
 
@@ -98,7 +98,7 @@ func (a *api) askForget(m *membership.Member) ui.Side {
 	}
 	side.Text = append(side.Text, "Do this only if it will never come back. If it does all the same, it joins as a new node, "+
 		"and what only the old one had is set aside on its disk. To replace it, start a new node under its name instead.")
-	side.Button = "Forget " + m.Name
+	side.Button, side.Danger = "Forget "+m.Name, true
 	if a.liveMembers() <= known/2 {
 		side.Force = "A majority of the members is not alive, so they cannot agree to this. Forget it all the same, because those that are " +
 			"missing are lost for ever; if any of them still runs somewhere, both sides may go on separately."
@@ -117,9 +117,34 @@ func (a *api) doForget(ctx context.Context, m *membership.Member, force bool) (s
 	return fmt.Sprintf("%s is forgotten. The cluster counts %s now.", m.Name, count(a.Cluster.Snapshot().Known(), "member", "members")), nil
 }
 
+func (a *api) askDrain(*membership.Member) ui.Side {
+	return ui.Side{
+		Title: fmt.Sprintf("Drain %s?", a.Name), Button: "Drain " + a.Name, Command: a.command("drain"),
+		Text: []string{
+			"It is not ready from then on, so that clients and other members choose others. It stays a member, takes what others write, and answers whoever still comes.",
+			"That is what to do before a restart, which ends it. It can be called off.",
+		},
+	}
+}
+
+func (a *api) doDrain(context.Context, *membership.Member, bool) (string, error) {
+	return a.Name + " is drained. Restart it when its clients have gone, or call that off.", a.Operations.Drain()
+}
+
+func (a *api) askUndrain(*membership.Member) ui.Side {
+	return ui.Side{
+		Title: fmt.Sprintf("Undrain %s?", a.Name), Button: "Undrain " + a.Name, Command: a.command("undrain"),
+		Text: []string{"Clients and other members may choose it again."},
+	}
+}
+
+func (a *api) doUndrain(context.Context, *membership.Member, bool) (string, error) {
+	return a.Name + " may be chosen again.", a.Operations.Undrain()
+}
+
 func (a *api) askLeave(*membership.Member) ui.Side {
 	return ui.Side{
-		Title: fmt.Sprintf("Have %s leave for good?", a.Name), Button: "Leave the cluster", Command: a.command("leave"),
+		Title: fmt.Sprintf("Have %s leave for good?", a.Name), Button: "Leave the cluster", Danger: true, Command: a.command("leave"),
 		Text: []string{
 			fmt.Sprintf("%s takes no more writes, waits until the others have all that it has, leaves the cluster, so that it counts one member less, and ends.", a.Name),
 			"For a while, stop it instead: it stays a member and catches up when it is back.",
@@ -136,12 +161,12 @@ func (a *api) doLeave(context.Context, *membership.Member, bool) (string, error)
 
 // command returns one for a terminal.
 func (a *api) command(what string) string {
-	self, _ := a.Cluster.Snapshot().Member(a.Self)
-	return "snakes " + what + a.commandOptions(self.Address)
+	return "snakes " + what + a.commandOptions()
 }
 
-func (a *api) commandOptions(address string) string {
-	options := " --server http://" + address
+func (a *api) commandOptions() string {
+	self, _ := a.Cluster.Snapshot().Member(a.Self)
+	options := " --server " + serverURL(self.Address, a.TLS)
 	if a.Tokens != nil {
 		options += " --token-file FILE"
 	}
@@ -183,7 +208,14 @@ func (a *api) pageActions(s ui.State) (all []ui.Action) {
 			})
 		}
 	}
+	drain := ui.Action{
+		Path: "drain", Title: "Drain", Text: "Clients choose others than " + a.Name + ", until it is restarted.", Command: a.command("drain"),
+	}
+	if a.Drained() {
+		drain = ui.Action{Path: "undrain", Title: "Undrain", Text: "Clients may choose " + a.Name + " again.", Command: a.command("undrain")}
+	}
 	return slices.Concat(all, []ui.Action{
+		drain,
 		{Path: "leave", Title: "Leave", Text: a.Name + " leaves for good, once the others have all that it has, and ends.", Command: a.command("leave")},
 		{Title: "Status", Text: "The verdict and the members, in a terminal.", Command: a.command("status")},
 		{Title: "Events", Text: "All that is kept of what happened here.", Command: a.command("events")},

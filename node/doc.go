@@ -55,7 +55,7 @@
 //
 // Package ui renders the operators' page of what this package knows; package verdict says how the cluster is. What other
 // members see they are asked by the request between nodes "members", when somebody looks (views): each of them once
-// at a time, and nobody waits for them for more than 30 ms. What came late is shown the next time. All open
+// at a time, and nobody waits for them for more than 25 ms. What came late is shown the next time. All open
 // pages are told the same (frames), which one of them makes for all, so that nothing happens while there is none, but for
 // a sample every 5 s of what was counted. Whatever a page does, a question comes before it, and it goes through
 // guard like all else: a browser shows a token as a password, for the page alone.

@@ -144,6 +144,7 @@ func (a *api) live(w *response, r *http.Request) error {
 	if r.Method == http.MethodHead {
 		return nil
 	}
+	s.field("retry", "1000") // milliseconds
 	had, age := map[string]string(nil), frameRest
 	for {
 		f, made := a.frame(ctx, age)

@@ -239,7 +239,7 @@ func TestALookUpIsOnThePage(t *testing.T) {
 			t.Errorf("the look-up has no %q", want)
 		}
 	}
-	if strings.Contains(a.text, "/data/secret") || strings.Index(a.text, ">node-a</th><td><span") > strings.Index(a.text, ">node-b</th><td><span") {
+	if strings.Contains(a.text, "/data/secret") || strings.Index(a.text, ">node-a</th><td role") > strings.Index(a.text, ">node-b</th><td role") {
 		t.Error("the look-up shows a path, or is in no order")
 	}
 	if a := n.ask("GET", "/-/ui/?key=a-b", ""); a.StatusCode != 200 || !strings.Contains(a.text, `class="error">A key is 1 to 255`) {
@@ -333,6 +333,49 @@ func TestOnlyThePageItselfMayDoThings(t *testing.T) {
 	}
 	if a := n.ask("GET", "/-/ui/leave", ""); !strings.Contains(a.text, "<form") {
 		t.Errorf("from this machine the question has no button: %s", a.text)
+	}
+}
+
+func TestADrainedNodeOffersToCallThatOff(t *testing.T) {
+	config, _ := threeMembers()
+	drained := false
+	config.Operations = &fakeOperations{drain: func() error { drained = true; return nil }, undrain: func() error { drained = false; return nil }}
+	config.Drained = func() bool { return drained }
+	n := start(t, config)
+	for _, row := range []struct {
+		path, button string
+		drained      bool
+	}{{"drain", "Drain node-a", true}, {"undrain", "Undrain node-a", false}} {
+		if a := n.ask("GET", "/-/ui/", ""); !strings.Contains(a.text, `<a class="act" href="/-/ui/`+row.path+`">`) || !strings.Contains(a.text, ">snakes "+row.path+" --server http://127.0.0.1:9000<") {
+			t.Errorf("the page does not offer to %s", row.path)
+		}
+		if a := n.ask("GET", "/-/ui/"+row.path, ""); !strings.Contains(a.text, "<button>"+row.button+"</button>") || drained == row.drained {
+			t.Errorf("the question: got %s, drained %v", a.text, drained)
+		}
+		if a := n.ask("POST", "/-/ui/"+row.path, "x=1"); a.StatusCode != 200 || drained != row.drained {
+			t.Errorf("%s: got %d, drained %v", row.path, a.StatusCode, drained)
+		}
+	}
+}
+
+// TestThePageLeadsToOthersAsTheyAreAsked: by TLS where they have it.
+func TestThePageLeadsToOthersAsTheyAreAsked(t *testing.T) {
+	config, _ := threeMembers()
+	config.Views = newViews(func(_ context.Context, id string) (client.Members, error) {
+		seen := seenFrom(config, id)
+		seen.TLS = id == idB
+		return seen, nil
+	})
+	t.Cleanup(config.Views.Close)
+	a := start(t, config).ask("GET", "/-/ui/", "")
+	for _, want := range []string{`<a href="https://127.0.0.1:9001/-/ui/">node-b</a>`, `<a href="http://127.0.0.1:9003/-/ui/">zoe</a>`, "snakes leave --server http://127.0.0.1:9000"} {
+		if !strings.Contains(a.text, want) {
+			t.Errorf("the page has no %s", want)
+		}
+	}
+	config.TLS = true
+	if got, want := newAPI(config).command("leave"), "snakes leave --server https://127.0.0.1:9000"; got != want {
+		t.Errorf("the command for a node with a certificate is %q, want %q", got, want)
 	}
 }
 

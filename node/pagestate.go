@@ -39,7 +39,7 @@ func (a *api) pageState(ctx context.Context) ui.State {
 		s.Views = append(s.Views, sights(m, own.Members, views[i]))
 	}
 	s.Verdict = pageVerdict(verdict.Of(views, s.Now))
-	s.Options = a.commandOptions(s.Address)
+	s.Options = a.commandOptions()
 	s.Actions = a.pageActions(s)
 	return s
 }
@@ -60,7 +60,7 @@ func (a *api) viewsOf(ctx context.Context, own client.Members) []client.View {
 	}
 	views := make([]client.View, len(own.Members))
 	for i, m := range own.Members {
-		views[i] = client.View{ID: m.ID, Server: "http://" + m.Address}
+		views[i].ID = m.ID
 		switch t, asked := heard[m.ID]; {
 		case m.ID == a.Self:
 			views[i].Members = own
@@ -73,6 +73,11 @@ func (a *api) viewsOf(ctx context.Context, own client.Members) []client.View {
 		default:
 			views[i].Err = fmt.Errorf("no answer: it is %s", m.State)
 		}
+		comesByTLS := views[i].Members.TLS
+		if views[i].Err != nil {
+			comesByTLS = own.TLS // as like as not
+		}
+		views[i].Server = serverURL(m.Address, comesByTLS)
 	}
 	return views
 }
@@ -81,7 +86,7 @@ func (a *api) pageMember(m client.Member, v client.View, answered bool) ui.Membe
 	status, _ := a.Monitor.Peer(m.ID)
 	gone := m.State == string(membership.Failed) || m.State == string(membership.Stopped)
 	shown := ui.Member{
-		ID: m.ID, Name: m.Name, Address: m.Address, Version: m.Version, State: m.State, Since: m.Since,
+		ID: m.ID, Name: m.Name, Address: m.Address, URL: v.Server + ui.Root, Version: m.Version, State: m.State, Since: m.Since,
 		Itself: m.ID == a.Self, Answered: answered, RTT: m.RTT, Skew: m.ClockSkew, Keys: m.Keys, Behind: m.Behind, Blocks: m.Blocks,
 		Gone: gone, Measured: answered && !gone, SkewKnown: status.SkewKnown && !gone,
 	}
@@ -92,6 +97,14 @@ func (a *api) pageMember(m client.Member, v client.View, answered bool) ui.Membe
 		shown.Free, shown.Size = v.Members.Disk.Free, v.Members.Disk.Size
 	}
 	return shown
+}
+
+// serverURL is where clients ask the node at an address.
+func serverURL(address string, byTLS bool) string {
+	if byTLS {
+		return "https://" + address
+	}
+	return "http://" + address
 }
 
 // sights is what one member sees of all, by its view.

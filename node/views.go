@@ -13,7 +13,7 @@ const (
 	viewTime = time.Second
 	// viewWait is how long somebody waits for the members who looks at the page: it is there at
 	// once, and what comes late is shown the next time.
-	viewWait = 30 * time.Millisecond
+	viewWait = 25 * time.Millisecond
 	// viewRest is for how long a member is not asked again.
 	viewRest = 500 * time.Millisecond
 	// viewAge is for how long what a member said is shown while it says nothing new.
@@ -59,7 +59,7 @@ func (v *views) Close() {
 }
 
 // of asks the members with these ids, and forgets all others. It returns what is known of each
-// when all have answered, or viewWait has passed, or ctx ends.
+// when all have answered that did so the last time, or viewWait has passed, or ctx ends.
 func (v *views) of(ctx context.Context, ids []string) map[string]told {
 	late := time.NewTimer(viewWait)
 	defer late.Stop()
@@ -84,7 +84,7 @@ func (v *views) of(ctx context.Context, ids []string) map[string]told {
 }
 
 // begin asks those who are not asked and did not answer just now, and returns what is closed when
-// questions under way end.
+// questions under way end, but for those to members that gave no answer the last time.
 func (v *views) begin(ids []string) (under []<-chan struct{}) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -99,7 +99,7 @@ func (v *views) begin(ids []string) (under []<-chan struct{}) {
 			t.asking = make(chan struct{})
 			v.running.Go(func() { v.one(id, t) })
 		}
-		if t.asking != nil {
+		if t.asking != nil && t.err == nil { // who was silent before holds up nobody
 			under = append(under, t.asking)
 		}
 	}

@@ -99,6 +99,7 @@ type Side struct {
 	Text []string
 	// Button does it, by a POST to Action; empty: there is nothing to do here. Member goes along.
 	Button, Action, Member string
+	Danger                 bool // it cannot be undone
 	// Force is the label of a box that can be ticked; empty: there is none.
 	Force string
 	// Command does the same; empty: there is none.

@@ -60,6 +60,8 @@ var Words = []string{"OK", "INSECURE", "DEGRADED", "SPLIT", "NO WRITES"}
 // Member is one row of the table of members.
 type Member struct {
 	ID, Name, Address, Version string
+	// URL is where its own page is.
+	URL string
 	// State is what GET /-/members says, Progress how far one that catches up has got, or empty.
 	State, Progress string
 	Since           time.Time

@@ -122,6 +122,7 @@ func TestGoalsAreMetOrMissedByWhatWasMeasured(t *testing.T) {
 		growth: &growth{
 			wanted: 1_000_000, idle: []idle{{cpu: 0.004, memory: 29e6, liveHeap: 5e6}}, liveHeap: 156e6, stages: []stage{{keys: fewKeys}, {keys: 1_000_000}},
 			stopped: time.Second, killed: 4 * time.Second, digest: latencies{time.Millisecond}, members: latencies{time.Millisecond},
+			page: latencies{20 * time.Millisecond}, pageBytes: 13_000,
 		},
 	}
 	verdicts := make(map[string]string)
@@ -173,6 +174,7 @@ func fixed() *report {
 			idle: []idle{{cpu: 0.0031, memory: 21e6, liveHeap: 4e6, over: 10 * time.Second}}, stages: []stage{{keys: 10_000, memory: 40e6}, {keys: 500_000, memory: 200e6}},
 			wanted: 1_000_000, stopped: 1234 * time.Millisecond, killed: 2 * time.Second, afterRestart: 150e6, liveHeap: 104e6,
 			digest: latencies{800 * time.Microsecond}, members: latencies{time.Millisecond},
+			page: latencies{60 * time.Millisecond}, pageBytes: 13_000,
 		},
 		problems: []error{errors.New("faults: it broke\nin the middle")},
 	}

@@ -106,6 +106,8 @@ func (r *report) growthGoals(t *table) {
 	judge(t, with, "ready ≤ 3 s after restart", true, whole && ready <= 3*time.Second, duration(ready))
 	status := max(g.digest.quantile(0.99), g.members.quantile(0.99))
 	judge(t, with, "digest and members ≤ 5 ms (p99)", true, whole && status <= 5*time.Millisecond, duration(status))
+	judge(t, with, "operators' page ≤ 50 ms (p99) and 100 KB", true, whole && g.page.quantile(0.99) <= 50*time.Millisecond && g.pageBytes <= 100_000,
+		fmt.Sprintf("%s, %d bytes", duration(g.page.quantile(0.99)), g.pageBytes))
 	heap := (float64(g.liveHeap) - float64(g.idle[0].liveHeap)) / float64(last.keys)
 	resident := (float64(g.afterRestart) - float64(g.idle[0].memory)) / float64(last.keys)
 	judge(t, with, "live heap ≤ 150 B a key", true, whole && heap <= 150, fmt.Sprintf("%.0f B, resident: %.0f B", heap, resident))

@@ -39,8 +39,10 @@ type stage struct {
 type growth struct {
 	idle            []idle
 	stages          []stage
-	wanted          uint64        // keys
-	digest, members latencies     // of requests to a node with all keys
+	wanted          uint64    // keys
+	digest, members latencies // of requests to a node with all keys
+	page            latencies // of the whole operators' page of that node
+	pageBytes       int
 	stopped, killed time.Duration // from the start of a node until it was ready, after SIGTERM and after SIGKILL
 	afterRestart    uint64        // bytes of memory of that node
 	liveHeap        uint64        // bytes that a collection leaves in it then
@@ -195,7 +197,14 @@ func (b *bench) status(ctx context.Context, s *system, g *growth) (err error) {
 	if g.digest, err = timed(ctx, time.Second, ask("/-/digest")); err != nil {
 		return err
 	}
-	g.members, err = timed(ctx, time.Second, ask("/-/members"))
+	if g.members, err = timed(ctx, time.Second, ask("/-/members")); err != nil {
+		return err
+	}
+	g.page, err = timed(ctx, time.Second, func(int) error {
+		body, err := get(ctx, s.servers[0]+"/-/ui/")
+		g.pageBytes = len(body)
+		return err
+	})
 	return err
 }
 

@@ -3,6 +3,8 @@ package ui
 import (
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +74,7 @@ func TestThePageIsThereForEverybody(t *testing.T) {
 func TestALookUpShowsEveryReplica(t *testing.T) {
 	c := cluster.Start(t, 3)
 	must(t, c.Node(1).Put("foo", "value").Expect(201))
-	for _, l := range looks {
+	for _, l := range []look{{width: 1400, dark: true}, {width: 320}, {width: 320, noScript: true}} {
 		page := open(t, c.Node(0), "/-/ui/", l)
 		page.do(chromedp.SendKeys(chromedp.CSS("#key"), "foo\r"))
 		page.await("#lookup", "3 of 3 members hold it", "n0", "n1", "n2", "present", "snakes inspect foo --server http://"+c.Node(0).Addr())
@@ -98,7 +100,7 @@ func TestAMemberIsForgottenAfterAQuestion(t *testing.T) {
 
 		page.do(chromedp.Click("//a[text()='Forget…']"))
 		page.await("main", "Forget n2?")
-		page.do(chromedp.Click(chromedp.CSS("button.danger")))
+		page.do(chromedp.Click(chromedp.CSS("form button")))
 		page.await("main", "n2 is forgotten. The cluster counts 2 members now.")
 		page.examine("forgotten")
 		page.do(chromedp.Click("//a[text()='Back to the page']"))
@@ -156,4 +158,49 @@ func TestAPageThatIsPausedStandsStill(t *testing.T) {
 	}
 	page.do(chromedp.Click(chromedp.CSS("#pause")))
 	page.awaitTitle("DEGRADED")
+}
+
+// TestANodeIsDrainedFromItsPage: which goes on telling, and can call it off.
+func TestANodeIsDrainedFromItsPage(t *testing.T) {
+	c := cluster.Start(t, 3)
+	watching := open(t, c.Node(0), "/-/ui/", look{width: 1400})
+	page := open(t, c.Node(0), "/-/ui/", look{width: 320})
+	page.do(chromedp.Click("//a[text()='Drain…']"))
+	page.await("main", "Drain n0?", "snakes drain --server http://"+c.Node(0).Addr())
+	page.do(chromedp.Click(chromedp.CSS("form button")))
+	page.await("main", "n0 is drained.")
+	watching.awaitTitle("DEGRADED")
+	watching.await("#members tbody tr:nth-child(1)", "draining")
+	watching.examine("drained")
+	watching.do(chromedp.Click("//a[text()='Undrain…']"))
+	watching.await("main", "Undrain n0?")
+	watching.do(chromedp.Click(chromedp.CSS("form button")))
+	watching.await("main", "n0 may be chosen again.")
+	watching.do(chromedp.Click("//a[text()='Back to the page']"))
+	watching.awaitTitle("OK")
+}
+
+// TestABrowserIsAskedForAToken: and then shows it with all that the page asks for.
+func TestABrowserIsAskedForAToken(t *testing.T) {
+	dir := t.TempDir()
+	const reads = "the-token-that-reads"
+	secret, tokens := filepath.Join(dir, "secret"), filepath.Join(dir, "tokens")
+	must(t, os.WriteFile(secret, []byte("a-secret-of-some-length-or-other\n"), 0o600))
+	must(t, os.WriteFile(tokens, []byte("read "+reads+"\n"), 0o600))
+	c := cluster.New(t, cluster.Options{Nodes: 1, Args: []string{"--bind", "127.0.0.1", "--secret-file", secret, "--token-file", tokens}})
+	n := c.Node(0)
+	n.Start()
+	must(t, n.Do(http.MethodGet, "/-/ui/", "").Expect(401))
+	for _, l := range []look{{width: 1400, userinfo: "me:" + reads}, {width: 320, noScript: true, userinfo: "me:" + reads}} {
+		page := open(t, n, "/-/ui/", l)
+		page.awaitTitle("OK")
+		page.await("#facts", "protected")
+		if !l.noScript {
+			page.await("#link", "live")
+		}
+		page.examine("token")
+		page.do(chromedp.Click("//a[text()='Leave…']"))
+		page.await("main", "it takes one for admin", "snakes leave --server http://"+n.Addr()+" --token-file FILE")
+		page.examine("mayread")
+	}
 }
