@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -15,29 +16,43 @@ import (
 )
 
 func (r *remote) events() *cobra.Command {
-	cmd := r.command("events", "", "What happened to a node of late", func(ctx context.Context, c *client.Client, _ []string) error {
-		all, err := c.Events(ctx)
+	var follow bool
+	cmd := &cobra.Command{
+		Use: "events [-f]", Short: "What happened to a node of late",
+		Long: `Tells the last of what happened to the node that answers, 500 events at most, since its start: members that changed,
+catching up, repairs, deletes that were forgotten, a disk that failed. With -f it goes on with what happens, until Ctrl-C or
+until the node gives no answer for some time. With -o json each event is a line.`,
+		Example: "  snakes events\n  snakes events -f --server http://127.0.0.1:9001 -o json",
+		Args:    arguments(""), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !follow {
+				return r.ask(cmd.Context(), func(ctx context.Context, c *client.Client) error { return r.tellEvents(c.Events(ctx, false)) })
+			}
+			servers, _ := r.addresses()
+			return r.converse(cmd.Context(), servers, func(c *client.Client) error { return r.tellEvents(c.Events(cmd.Context(), true)) })
+		},
+	}
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with what happens, until Ctrl-C")
+	return cmd
+}
+
+func (r *remote) tellEvents(all iter.Seq2[client.Happening, error]) error {
+	for h, err := range all {
 		if err != nil {
 			return err
 		}
-		var text []byte
-		for _, h := range all {
-			if r.output.value != "json" {
-				text = append(text, line(h)...)
-				continue
-			}
-			data, err := json.Marshal(h)
-			if err != nil {
+		text := []byte(line(h))
+		if r.output.value == "json" {
+			if text, err = json.Marshal(h); err != nil {
 				return err
 			}
-			text = append(append(text, data...), '\n')
+			text = append(text, '\n')
 		}
-		return r.write(text)
-	})
-	cmd.Long = "Tells the last of what happened to the node that answers, 500 events at most, since its start: members that changed,\n" +
-		"catching up, repairs, deletes that were forgotten, a disk that failed. With -o json each is a line."
-	cmd.Example = "  snakes events\n  snakes events --server http://127.0.0.1:9001 -o json"
-	return cmd
+		if err := r.write(text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // line returns an event in a line for people.

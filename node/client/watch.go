@@ -149,25 +149,21 @@ func (w *watching) follow(ctx context.Context, server *url.URL) error {
 	if w.what.Marker != "" {
 		q.header.Set("Last-Event-ID", w.what.Marker)
 	}
-	response, err := w.client.send(ctx, server, q)
+	response, err := w.client.openStream(ctx, server, q)
 	if err != nil {
 		return orCause(ctx, err)
 	}
-	if response.StatusCode != http.StatusOK {
-		_, err := w.client.read(response, http.StatusOK)
-		return err
-	}
 	defer response.Body.Close()
-	if response.Header.Get("Snakes-Node") == "" || response.Header.Get("Content-Type") != "text/event-stream" {
-		return fmt.Errorf("%w: %s sends no events", ErrNotSnakes, server.Redacted())
-	}
 	lines := bufio.NewReaderSize(response.Body, maxEventLine)
 	for {
 		w.heard = time.Now()
 		silence.Reset(watchSilence)
-		name, data, err := w.block(lines)
+		name, data, marker, err := readBlock(lines)
 		if err != nil {
 			return orCause(ctx, err)
+		}
+		if marker != "" {
+			w.what.Marker = marker // all of what it stands for is here
 		}
 		if name == "" {
 			continue // a heartbeat, with a marker or without
@@ -183,19 +179,35 @@ func (w *watching) follow(ctx context.Context, server *url.URL) error {
 	}
 }
 
-// block reads lines up to an empty one, and enters the marker if they have one.
-func (w *watching) block(lines *bufio.Reader) (name, data string, err error) {
-	marker := ""
+// openStream asks one server for a stream of events. The caller closes its body.
+func (c *Client) openStream(ctx context.Context, server *url.URL, q request) (*http.Response, error) {
+	response, err := c.send(ctx, server, q)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode != http.StatusOK {
+		_, err := c.read(response, http.StatusOK)
+		return nil, err
+	}
+	if response.Header.Get("Snakes-Node") == "" || response.Header.Get("Content-Type") != "text/event-stream" {
+		_ = response.Body.Close()
+		return nil, fmt.Errorf("%w: %s sends no events", ErrNotSnakes, server.Redacted())
+	}
+	return response, nil
+}
+
+// readBlock reads lines of a stream up to an empty one: an event, or without a name a heartbeat, and its id.
+func readBlock(lines *bufio.Reader) (name, data, id string, err error) {
 	for {
 		line, err := lines.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			return "", "", fmt.Errorf("%w: an event has a line of more than %d bytes", ErrNotSnakes, maxEventLine)
+			return "", "", "", fmt.Errorf("%w: an event has a line of more than %d bytes", ErrNotSnakes, maxEventLine)
 		}
 		if errors.Is(err, io.EOF) {
-			return "", "", errEnded
+			return "", "", "", errEnded
 		}
 		if err != nil {
-			return "", "", err
+			return "", "", "", err
 		}
 		field, value, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), ":")
 		value = strings.TrimPrefix(value, " ")
@@ -205,15 +217,12 @@ func (w *watching) block(lines *bufio.Reader) (name, data string, err error) {
 		case "data":
 			data = value
 		case "id":
-			marker = value
+			id = value
 		case "":
 			if len(line) > 2 || line[0] == ':' {
 				continue // a comment
 			}
-			if marker != "" {
-				w.what.Marker = marker // now all of what it stands for is here
-			}
-			return name, data, nil
+			return name, data, id, nil
 		}
 	}
 }
