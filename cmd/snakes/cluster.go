@@ -123,6 +123,7 @@ func (r *remote) inspect() *cobra.Command {
 		return r.write(inspectionTable(found))
 	})
 	cmd.Long = "Shows what each member has for a key, and which version wins. That nobody has it is no error: exits with 0 then, too."
+	cmd.Example = "  snakes inspect greeting\n  snakes inspect greeting -o json"
 	return cmd
 }
 

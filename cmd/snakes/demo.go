@@ -41,6 +41,7 @@ func (d *demo) command() *cobra.Command {
 		Use: "demo", Short: "Run several nodes in one process, with data that goes away",
 		Long: `Runs several nodes in one process, on --port and the next ones, or on free ports if any of them is taken.
 Their data are temporary and removed at the end, at SIGTERM or Ctrl-C.`,
+		Example:               "  snakes demo\n  snakes demo --nodes 5 -p 9100",
 		Args:                  arguments(""),
 		Annotations:           asksNobody,
 		DisableFlagsInUseLine: true,

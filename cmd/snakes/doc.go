@@ -7,7 +7,7 @@
 //	snakes delete KEY [-w LEVEL]                        delete the value, if there is one
 //	snakes keys [PREFIX] [--limit N]                    list the keys, one a line
 //	snakes watch [PREFIX] [--from MARKER]               tell what changes, a line for each change
-//	snakes events                                       what happened to a node of late
+//	snakes events [-f]                                  what happened to a node of late, and what happens
 //	snakes members [--watch]                            who is in the cluster, as one node sees it
 //	snakes status [--wait ready|alive=N]                a verdict, who is missing, and what to do next, from all nodes
 //	snakes inspect KEY                                  what each member has for the key
@@ -21,6 +21,8 @@
 //	snakes repair --accept-loss                         have a node go on without what nobody alive has
 //	snakes secret [FILE]                                draw a secret for --secret-file
 //	snakes bench                                        how fast a cluster stores and returns values
+//	snakes completion SHELL                             what lets a shell complete commands and flags
+//	snakes man DIRECTORY                                the manual pages of all commands
 //	snakes version | --version                          the release and what it was built from
 //
 // It leaves what a node is to package node and what a request is to package node/client. What it owns: flags, the

@@ -68,6 +68,7 @@ func (r *remote) delete() *cobra.Command {
 		return r.written(receipt, err)
 	})
 	cmd.Long = "Deletes the value of a key. That there is none is no error."
+	cmd.Example = "  snakes delete greeting\n  snakes delete greeting -w all"
 	levelFlag(cmd.Flags(), &level, "write-level", "w", "know of it")
 	return cmd
 }

@@ -33,26 +33,7 @@ type program struct {
 
 // run does what the arguments say until ctx ends, and returns the exit code.
 func (p program) run(ctx context.Context) int {
-	remote := newRemote(p)
-	version := remote.version()
-	server := newServer(p)
-	root := server.command()
-	remote.addFlags(root.PersistentFlags())
-	server.shares(root.PersistentFlags().Lookup("token-file"))
-	root.AddCommand(
-		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.status(), remote.inspect(), remote.bench(),
-		remote.backup(), remote.verify(), remote.restore(),
-		remote.drain(), remote.undrain(), remote.leave(), remote.forget(), remote.repair(),
-		newDemo(p).command(), newSecret(p), version,
-	)
-	versionFlag(root, version)
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return noEmptyFlags(cmd) }
-	root.SetUsageTemplate(usageTemplate)
-	root.SetFlagErrorFunc(flagError)
-	root.SetArgs(append([]string{}, p.args...)) // nil would mean those of the process
-	root.SetIn(p.stdin)
-	root.SetOut(p.stdout)
-	root.SetErr(p.stderr)
+	root, remote := p.root()
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
@@ -66,6 +47,33 @@ func (p program) run(ctx context.Context) int {
 		fmt.Fprintln(p.stderr, "snakes:", inFlags(err))
 	}
 	return exitCode(err)
+}
+
+// root returns the command with all others, and what those have in common that ask a node.
+func (p program) root() (*cobra.Command, *remote) {
+	remote := newRemote(p)
+	version := remote.version()
+	server := newServer(p)
+	root := server.command()
+	remote.addFlags(root.PersistentFlags())
+	server.shares(root.PersistentFlags().Lookup("token-file"))
+	root.AddCommand(
+		remote.get(), remote.put(), remote.delete(), remote.keys(), remote.watch(), remote.events(), remote.members(), remote.status(), remote.inspect(), remote.bench(),
+		remote.backup(), remote.verify(), remote.restore(),
+		remote.drain(), remote.undrain(), remote.leave(), remote.forget(), remote.repair(),
+		newDemo(p).command(), newSecret(p), remote.completion(), remote.man(), version,
+	)
+	root.CompletionOptions.DisableDefaultCmd = true // there is one above
+	versionFlag(root, version)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return noEmptyFlags(cmd) }
+	completes(root)
+	root.SetUsageTemplate(usageTemplate)
+	root.SetFlagErrorFunc(flagError)
+	root.SetArgs(append([]string{}, p.args...)) // nil would mean those of the process
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	return root, remote
 }
 
 // flagsOf are the parameters of requests that nodes advise in their error answers, and the flags that stand for them.

@@ -71,6 +71,7 @@ func (r *remote) version() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the release and what it was built from", Args: arguments(""),
 		Long:                  "Prints the release and what it was built from; with -o json, as JSON.",
+		Example:               "  snakes version\n  snakes version -o json",
 		Annotations:           asksNobody,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
