@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -261,6 +262,41 @@ func TestGoodRecordsComeBeforeTheDamage(t *testing.T) {
 	_, got, err := read(bytes.NewReader(bytes.Join(parts[:5], nil)))
 	if diff := cmp.Diff(someRecords()[:2], got); !errors.Is(err, backup.ErrDamaged) || diff != "" {
 		t.Errorf("cut after two records: error %v, records -want +got\n%s", err, diff)
+	}
+}
+
+// A record that is missing is noticed at the next one, and not only at the end: what comes by a pipe is restored as it comes.
+func TestRecordBehindOneThatIsMissingIsNotTaken(t *testing.T) {
+	parts := frames(t, written(t, someRecords()...))
+	_, got, err := read(bytes.NewReader(bytes.Join(append(parts[:4:4], parts[5:]...), nil)))
+	if diff := cmp.Diff(someRecords()[:1], got); !errors.Is(err, backup.ErrDamaged) || diff != "" {
+		t.Errorf("without the second of four: error %v, records -want +got\n%s", err, diff)
+	}
+}
+
+// resealed returns the file of these parts with sums as doc.go describes them.
+func resealed(parts [][]byte) []byte {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	sum := crc32.Checksum(parts[0], table)
+	file := bytes.Clone(parts[0])
+	for _, frame := range parts[1:] {
+		frame = frame[:len(frame)-4]
+		sum = crc32.Checksum(append(binary.BigEndian.AppendUint32(nil, sum), frame...), table)
+		file = binary.BigEndian.AppendUint32(append(file, frame...), sum)
+	}
+	return file
+}
+
+// All sums are right, and the trailer is one of another file: the writer lost a record, say.
+func TestTrailerMustFitWhatWasRead(t *testing.T) {
+	all := frames(t, written(t, someRecords()...))
+	if file := resealed(all); !bytes.Equal(file, bytes.Join(all, nil)) {
+		t.Fatal("the sums are not what doc.go says")
+	}
+	for i := 3; i < 3+len(someRecords()); i++ {
+		if err := verify(resealed(append(all[:i:i], all[i+1:]...))); !errors.Is(err, backup.ErrDamaged) || !strings.Contains(err.Error(), "the trailer tells of") {
+			t.Errorf("without part %d: got %v, want that the trailer does not fit", i, err)
+		}
 	}
 }
 
