@@ -19,8 +19,8 @@ import (
 	"github.com/protocol7/snakes/test/readme"
 )
 
-// readmePorts are those of README's commands: the default port and the next two.
-var readmePorts = []int{9000, 9001, 9002}
+// readmePorts are those of README's commands: the default port and the next ones.
+var readmePorts = []int{9000, 9001, 9002, 9003}
 
 // README's console blocks do what they show, in their order; package readme says how they are written. Its commands are
 // run by the built binary, also where they say "go run ./cmd/snakes". A node counts as started when it is ready.
@@ -62,7 +62,7 @@ func awaitReadmePorts(t *testing.T) {
 			return
 		}
 		if time.Since(start) > 20*time.Second {
-			cluster.Missing(t, "README's commands need ports 9000 to 9002, and one is taken by another program: %v", err)
+			cluster.Missing(t, "README's commands need ports 9000 to 9003, and one is taken by another program: %v", err)
 		}
 	}
 }
