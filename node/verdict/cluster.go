@@ -101,12 +101,22 @@ func (n *node) name() string {
 	return n.id
 }
 
-// url is where n is asked.
+// url is where n, which answered, is asked.
 func (n *node) url() string {
 	if n.server != "" {
 		return n.server
 	}
-	return "http://" + n.seen().Address
+	return base(n.view.TLS, n.self)
+}
+
+// base is the URL of a member of which it is not known how it is asked: as the others are.
+func (c *cluster) base(m client.Member) string { return base(c.best().TLS, m) }
+
+func base(tls bool, m client.Member) string {
+	if tls {
+		return "https://" + m.Address
+	}
+	return "http://" + m.Address
 }
 
 // missing reports whether a member in a state does nothing.

@@ -82,11 +82,11 @@ func (c *cluster) unheard(n *node) []Problem {
 	case m.State == "suspect":
 		p.What = fmt.Sprintf("%s does not answer the others since %s, but is not given up yet.", n.name(), c.since(m.Since))
 		p.Do = "See whether it hangs, and what keeps it busy."
-		p.Command = curl("http://"+m.Address, "/-/ready")
+		p.Command = curl(c.base(m), "/-/ready")
 	case m.State == "draining":
 		p.What = fmt.Sprintf("%s is about to stop or to leave, since %s.", n.name(), c.since(m.Since))
 		p.Do = "Wait until it is restarted. If it was drained by mistake, call that off."
-		p.Command = snakes("undrain", "http://"+m.Address)
+		p.Command = snakes("undrain", c.base(m))
 	case m.State == "syncing":
 		p.What = fmt.Sprintf("%s fetches what it missed%s.", n.name(), progress(m))
 		p.Do, p.Command = waitReady(by)
@@ -100,7 +100,7 @@ func (c *cluster) unheard(n *node) []Problem {
 			p.What = fmt.Sprintf("%s is alive, as others say, but gives no answer here: %v.", n.name(), n.err)
 		}
 		p.Do = "Nothing, if its address cannot be reached from here."
-		p.Command = curl("http://"+m.Address, "/-/ready")
+		p.Command = curl(c.base(m), "/-/ready")
 	}
 	return []Problem{p}
 }

@@ -10,7 +10,7 @@ func (c *cluster) split(sides [][]*node) Problem {
 		What: fmt.Sprintf("Nodes run that hold each other for missing: %s.", sidesText(c.namesOf(sides))),
 		Do: fmt.Sprintf("Let TCP and UDP through between them at the ports of their addresses. On the machine of %s, see whether %s can be reached.",
 			from.name(), to.name()),
-		Command: curl("http://"+to.self.Address, "/-/healthy"),
+		Command: curl(c.base(to.self), "/-/healthy"),
 	}
 }
 
@@ -34,7 +34,7 @@ func (c *cluster) pairs() (all []Problem) {
 			What: fmt.Sprintf("%s runs, but %s not reach it.", to.name(), list(namesOf(from))+" "+verb(len(from), "does", "do")),
 			Do: fmt.Sprintf("Let TCP and UDP through between them at the ports of their addresses. On the machine of %s, see whether %s can be reached.",
 				from[0].name(), to.name()),
-			Command: curl("http://"+to.self.Address, "/-/healthy"),
+			Command: curl(c.base(to.self), "/-/healthy"),
 		})
 	}
 	return all

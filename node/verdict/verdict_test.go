@@ -275,6 +275,17 @@ func TestVerdictForgetsByIDWhereNamesAreEqual(t *testing.T) {
 	}
 }
 
+func TestCommandsGoByTLSWhereTheNodesDo(t *testing.T) {
+	all := views("a:++d|w", "b:++d|w", "c")
+	for i := range all {
+		all[i].Members.TLS = true
+	}
+	got := Of(all, now).Problems
+	if want := "snakes undrain --server https://10.0.0.3:9000"; len(got) != 1 || got[0].Command != want {
+		t.Errorf("got %+v, want %q", got, want)
+	}
+}
+
 func TestCommandsCanBePasted(t *testing.T) {
 	if got, want := snakes("undrain", "http://[::1]:9000"), "snakes undrain --server 'http://[::1]:9000'"; got != want {
 		t.Errorf("got %s, want %s", got, want)
