@@ -190,6 +190,7 @@ type api struct {
 	frames   *frames
 	requests *metrics.HTTP
 	origins  *http.CrossOriginProtection
+	slow     lineRate
 	// sent and shown are the room in memory for what clients send, and for what they are sent.
 	sent, shown *gate
 }

@@ -15,7 +15,7 @@ const (
 	// maxConnections is how many connections for requests there are at most: each takes some 20 KiB.
 	maxConnections = 8192
 	// maxUnclaimed is how many more there are at most that have not sent anything yet.
-	maxUnclaimed = 1024
+	maxUnclaimed = 4096
 	// slowAfter is how long a connection may be in the way of another one without doing anything.
 	slowAfter = 500 * time.Millisecond
 	// readerTime is for how long a client may take nothing of an answer. Between 25 and 30 s it is, as deadlines are not moved for

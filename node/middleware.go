@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -149,7 +150,8 @@ func (a *api) logRequest(w *response, r *http.Request, started time.Time) {
 	switch {
 	case w.status == http.StatusInternalServerError:
 		level = hclog.Error
-	case (w.status > http.StatusInternalServerError || took > slow) && !w.quiet:
+	case w.quiet:
+	case w.status > http.StatusInternalServerError, took > slow && a.slow.admit(started):
 		level = hclog.Warn
 	}
 	if !logs(a.Log, level) {
@@ -166,6 +168,20 @@ func (a *api) logRequest(w *response, r *http.Request, started time.Time) {
 		facts = append(facts, "error", w.err)
 	}
 	a.Log.Log(level, "request", facts...)
+}
+
+// maxSlowLines is how many requests are logged in a second for no more than having been slow: under load all are.
+const maxSlowLines = 10
+
+// lineRate bounds the number of lines in a second. Safe for concurrent use.
+type lineRate struct{ second, written atomic.Int64 }
+
+// admit reports whether one more line may be written at the time now. Two who come at the end of a second may both be counted to it.
+func (l *lineRate) admit(now time.Time) bool {
+	if second := now.Unix(); l.second.Swap(second) != second {
+		l.written.Store(0)
+	}
+	return l.written.Add(1) <= maxSlowLines
 }
 
 // logs reports whether log writes lines of level, which is Debug, Warn or Error.

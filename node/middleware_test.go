@@ -176,3 +176,19 @@ func TestHeadersBeyondTheLimitAreRefused(t *testing.T) {
 		t.Errorf("got %d, want 431", a.StatusCode)
 	}
 }
+
+func TestFewLinesASecondSayThatRequestsAreSlow(t *testing.T) {
+	var r lineRate
+	at := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for second := range 3 {
+		admitted := 0
+		for range 1000 {
+			if r.admit(at.Add(time.Duration(second) * time.Second)) {
+				admitted++
+			}
+		}
+		if admitted != maxSlowLines {
+			t.Errorf("second %d: %d lines, want %d", second, admitted, maxSlowLines)
+		}
+	}
+}

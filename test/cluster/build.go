@@ -71,6 +71,9 @@ func Binary(t testing.TB) string {
 	return path
 }
 
+// Raced reports whether nodes are built with the race detector, with which they take several times the memory and the time.
+func Raced() bool { return raceEnabled }
+
 // Missing skips the test because this machine lacks something that it needs; with CI=true in the environment, where
 // a skipped test would pass for a green one, it fails the test instead.
 func Missing(t testing.TB, format string, args ...any) {
