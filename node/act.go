@@ -203,7 +203,7 @@ func (a *api) pageActions(s ui.State) (all []ui.Action) {
 		if m.Gone {
 			found, _ := a.Cluster.Snapshot().Member(m.ID)
 			all = append(all, ui.Action{
-				Path: "forget?member=" + m.ID, Title: "Forget " + m.Name, Text: "Count on it no longer: it will never come back.",
+				Path: "forget?member=" + m.ID, Title: "Forget", Label: "Forget " + m.Name + "…", Text: "Count on " + m.Name + " no longer: it will never come back.",
 				Command: a.command("forget " + a.nameOf(&found)),
 			})
 		}

@@ -18,7 +18,7 @@ var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"asset": assetPath, "icon": func(word string) string { return assetPath(iconName(word)) },
 	"class": class, "title": Title,
 	"thousands": thousands, "bytes": func(n int64) string { return thousands(uint64(n)) },
-	"size": size, "scarce": scarce, "ms": ms, "signed": signed,
+	"size": size, "scarce": scarce, "ms": ms, "brief": brief, "short": short, "signed": signed,
 	"ago": ago, "when": when, "clock": func(t time.Time) string { return t.UTC().Format("15:04:05 UTC") },
 	"stamp": func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
 	"facts": facts, "plots": plots,

@@ -33,8 +33,9 @@ type State struct {
 
 // Action is something that an operator can do, here or by a command.
 type Action struct {
-	// Path is the last part of that of its page, empty if it has none; Title what its button says.
-	Path, Title string
+	// Path is the last part of that of its page, empty if it has none; Title what its button says,
+	// and Label the same so that it can be told from others without seeing where it is, or empty.
+	Path, Title, Label string
 	// Text says what it does; Command does the same.
 	Text, Command string
 }

@@ -53,7 +53,7 @@ func TestNumbersAreShort(t *testing.T) {
 	for got, want := range map[string]string{
 		thousands(0): "0", thousands(999): "999", thousands(1000): "1,000", thousands(1234567): "1,234,567",
 		size(0): "0 B", size(999): "999 B", size(1000): "1.0 kB", size(9_949_999): "9.9 MB", size(45_400_000_000): "45 GB", size(999_600_000): "1.0 GB",
-		ms(.123): "0.12 ms", ms(12.34): "12.3 ms", ms(123.4): "123 ms", ms(-1234): "-1.2 s", ms(65_000): "65 s",
+		ms(.123): "0.12 ms", ms(12.34): "12.3 ms", ms(123.4): "123 ms", ms(-1234): "-1.2 s", ms(65_000): "65 s", brief(.04): "0.0 ms", brief(9.94): "9.9 ms", brief(9.95): "10 ms", brief(999.6): "1000 ms", brief(1100): "1.1 s",
 		signed(.5): "+0.50 ms", signed(-.5): "−0.50 ms",
 		fmt.Sprint(roundUp(0), roundUp(3.2), roundUp(11), roundUp(900)): "1 4 15 1000",
 		ago(time.Unix(0, 0), time.Unix(59, 0)):                          "59 s", ago(time.Unix(0, 0), time.Unix(3599, 0)): "59 min",
@@ -62,6 +62,21 @@ func TestNumbersAreShort(t *testing.T) {
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestADomainThatAllShareIsLeftOutInTheMatrix(t *testing.T) {
+	for names, want := range map[string]string{
+		"a.example.org b.example.org": "a b", "a.example.org b.example.com": "a.example.org b.example.com", "a b": "a b", "a.x b": "a.x b",
+		"10.0.0.1 10.0.0.1": "10.0.0.1 10.0.0.1", "a.x": "a", "a-9000 b-9001": "a-9000 b-9001",
+	} {
+		var members []Member
+		for name := range strings.FieldsSeq(names) {
+			members = append(members, Member{Name: name})
+		}
+		if got := strings.Join(short(members), " "); got != want {
+			t.Errorf("short names of %s: got %s, want %s", names, got, want)
 		}
 	}
 }

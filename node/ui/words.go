@@ -2,6 +2,7 @@ package ui
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,6 +57,40 @@ func ms(v float64) string {
 		return fmt.Sprintf("%.1f ms", v)
 	}
 	return fmt.Sprintf("%.2f ms", v)
+}
+
+// brief is ms where there is little room.
+func brief(v float64) string {
+	switch {
+	case v < 9.95:
+		return fmt.Sprintf("%.1f ms", v)
+	case v < 1000:
+		return fmt.Sprintf("%.0f ms", v)
+	}
+	return ms(v)
+}
+
+// short returns the names of members for where there is little room: without the domain, if all
+// have the same.
+func short(members []Member) (names []string) {
+	domain := ""
+	for i, m := range members {
+		_, after, _ := strings.Cut(m.Name, ".")
+		if i == 0 {
+			domain = after
+		}
+		if after != domain || net.ParseIP(m.Name) != nil {
+			domain = ""
+		}
+	}
+	for _, m := range members {
+		name := m.Name
+		if domain != "" {
+			name = strings.TrimSuffix(name, "."+domain)
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // signed is ms with a sign.
