@@ -51,7 +51,7 @@ func threeMembers() (apiConfig, *fakeCoordinator) {
 func TestMembersAreListedInJSON(t *testing.T) {
 	config, coordinator := threeMembers()
 	n := start(t, config)
-	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"self_id":"0000000000000000000000000000000a","protected":false,"exposed":false,` +
+	const want = `{"cluster":"snakes","self":"node-a","known":3,"alive":2,"quorum":2,"writable":true,"self_id":"0000000000000000000000000000000a","protected":false,"exposed":false,"tls":false,` +
 		`"unready":[],` +
 		`"disk":{"free":7516192768,"size":9663676416,"latched":false,"full":false,"damaged":0},"tombstones":7,"members":[` +
 		`{"id":"0000000000000000000000000000000a","name":"node-a","address":"127.0.0.1:9000","state":"alive","version":"1.0.0",` +

@@ -228,3 +228,25 @@ func TestCreateNeverOverwrites(t *testing.T) {
 		t.Errorf("Read = %v, %v; want one secret", set, err)
 	}
 }
+
+// FuzzParse reads anything as a secret file: what is refused is refused without telling a line, and what is taken makes
+// keys.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("0123456789abcdef0123456789abcdef\n\n  another secret that is long enough \r\n"))
+	f.Add([]byte("# comment\n"))
+	f.Add([]byte{0xff, 0})
+	f.Fuzz(func(t *testing.T, text []byte) {
+		set, err := Parse(text)
+		if (err != nil) != set.IsZero() {
+			t.Fatalf("got %v and %v, want secrets or an error", set, err)
+		}
+		if err == nil {
+			return
+		}
+		for line := range bytes.Lines(text) {
+			if line = bytes.TrimSpace(line); len(line) >= MinBytes && strings.Contains(err.Error(), string(line)) {
+				t.Errorf("the error tells a line: %v", err)
+			}
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -70,4 +71,22 @@ func TestAFileThatOthersCanReadIsRefused(t *testing.T) {
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
 		t.Errorf("a file that all can read: got %v, want the command that mends it", err)
 	}
+}
+
+// FuzzParse reads anything as a token file, and shows anything as a token: only what a line of the file has is one.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("admin 0123456789abcdef0123456789abcdef\n# comment\n\nread fedcba9876543210fedcba9876543210\r\n"), "fedcba9876543210fedcba9876543210")
+	f.Add([]byte("write short\n"), "short")
+	f.Fuzz(func(t *testing.T, text []byte, shown string) {
+		set, err := Parse(text)
+		if err != nil {
+			if shown != "" && len(shown) >= MinBytes && strings.Contains(err.Error(), shown) {
+				t.Errorf("the error tells a token: %v", err)
+			}
+			return
+		}
+		if role := set.Role(shown); role != None && !bytes.Contains(text, []byte(shown)) {
+			t.Errorf("%q, which is not in the file, has role %v", shown, role)
+		}
+	})
 }
