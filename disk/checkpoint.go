@@ -108,6 +108,9 @@ func (s *Store) round() error {
 // fileWhileQuiet is file, but leaves the rest to another round once writers are back: they would have
 // to share the processors with it for as long as it takes to write all that a burst left behind.
 func (s *Store) fileWhileQuiet() error {
+	if err := s.filing.alone(func() error { return s.settleDrops() }); err != nil {
+		return err // what was dropped is in the backlog from here on
+	}
 	s.backlog.growth() // what came until now may wait no longer
 	looked := time.Now()
 	for keys := range slices.Chunk(s.backlog.all(), quietFiles) {
