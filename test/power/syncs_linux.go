@@ -3,6 +3,7 @@ package power
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -101,6 +102,9 @@ func newWatch(dir, data string) (*watch, error) {
 				return // closed
 			}
 			listener, err := receiveFile(conn)
+			if errors.Is(err, io.EOF) {
+				continue // killed before it became a node
+			}
 			if err != nil {
 				w.fail(err)
 				continue
