@@ -86,6 +86,20 @@ func read(r io.Reader) (b *backup.Reader, records []replication.Record, err erro
 	return b, records, err
 }
 
+func TestKeysOfAnyLengthAreRead(t *testing.T) {
+	var records []replication.Record
+	for n := 1; n <= replication.MaxKeyBytes; n++ {
+		records = append(records, replication.Record{Key: strings.Repeat("k", n), Version: at(uint64(n)), Value: []byte("value")})
+	}
+	_, got, err := read(bytes.NewReader(written(t, records...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(records, got); diff != "" {
+		t.Errorf("records: -want +got\n%s", diff)
+	}
+}
+
 func TestWhatIsWrittenIsRead(t *testing.T) {
 	for name, records := range map[string][]replication.Record{"some": someRecords(), "none": nil} {
 		file := written(t, records...)

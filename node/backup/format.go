@@ -170,7 +170,8 @@ func parseRecord(b []byte) (replication.Record, error) {
 		return replication.Record{}, short
 	}
 	var r replication.Record
-	r.Key, b = string(b[1:1+b[0]]), b[1+b[0]:]
+	keyEnd := 1 + int(b[0])
+	r.Key, b = string(b[1:keyEnd]), b[keyEnd:]
 	v, err := version.Decode(b)
 	if err != nil {
 		return replication.Record{}, fmt.Errorf("key %.80q: %w", r.Key, err)
