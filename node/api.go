@@ -191,6 +191,8 @@ type api struct {
 	requests *metrics.HTTP
 	origins  *http.CrossOriginProtection
 	slow     lineRate
+	// reads are the places for reads under way.
+	reads *gate
 	// sent and shown are the room in memory for what clients send, and for what they are sent.
 	sent, shown *gate
 }
@@ -212,13 +214,14 @@ func newAPI(config apiConfig) *api {
 	if config.Stall == 0 {
 		config.Stall = defaultStall
 	}
-	config.Coordinator = gated{config.Coordinator, newGate(maxReads), newGate(maxWrites)}
+	reads := newGate(maxReads)
+	config.Coordinator = gated{config.Coordinator, reads, newGate(maxWrites)}
 	if config.Between == nil {
 		config.Between = newGate(maxHeld)
 	}
 	a := &api{
 		apiConfig: config, origins: http.NewCrossOriginProtection(), frames: newFrames(),
-		sent: newGate(max(maxHeld, config.MaxValue)), shown: newGate(maxHeld),
+		reads: reads, sent: newGate(max(maxHeld, config.MaxValue)), shown: newGate(maxHeld),
 	}
 	if a.Metrics == nil {
 		a.Metrics = metrics.New("")

@@ -23,7 +23,7 @@ const (
 )
 
 // errBadBackup is for bodies that are no whole backup.
-var errBadBackup = errors.New("no backup")
+var errBadBackup = errors.New("not a whole backup")
 
 // backup answers with everything. An answer that ends early was cut off on purpose and has no trailer.
 func (a *api) backup(w *response, r *http.Request) error {
@@ -220,7 +220,10 @@ func (p *patientReader) Read(b []byte) (int, error) {
 	}
 	n, err := p.body.Read(b)
 	p.arrived += n
-	if err != nil && !errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
+		p.w.clearReadDeadline() // net/http goes on reading, and would end the request when it passes
+	case err != nil:
 		p.err = err
 	}
 	return n, err

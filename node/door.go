@@ -169,9 +169,12 @@ func (c *inbound) Close() error {
 // CloseWrite is for net/http, which lets a client read an answer to its end before it closes the connection.
 func (c *inbound) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
 
-// Write ends with an error if the other side takes nothing for readerTime, unless somebody has set another deadline.
+// Write ends with an error if the other side takes nothing for readerTime, unless somebody has set another deadline. Until it
+// takes something it keeps the node waiting.
 func (c *inbound) Write(p []byte) (n int, err error) {
+	defer c.now(state(c.state.Load()))
 	for {
+		c.now(waits)
 		if now := time.Now(); !c.limited.Load() && now.UnixNano()-c.renewed.Load() > int64(readerRenew) {
 			if err := c.Conn.SetWriteDeadline(now.Add(readerTime)); err != nil {
 				return n, err

@@ -100,6 +100,29 @@ func TestConnectionsThatKeepTheNodeWaitingMakeWay(t *testing.T) {
 	}
 }
 
+// A connection whose client takes nothing of its answer is one that keeps the node waiting.
+func TestConnectionsThatTakeNoAnswerMakeWay(t *testing.T) {
+	config, coordinator := fakes()
+	get := coordinator.get
+	coordinator.get = func(key string, level replication.Level) (replication.Record, replication.Receipt, error) {
+		record, receipt, err := get("foo", level)
+		if key == "large" { // more than sockets have room for
+			record.Value = make([]byte, 14<<20)
+		}
+		return record, receipt, err
+	}
+	d := newDoor(doorConfig{Connections: 8, Spare: 2})
+	n := startBehind(t, d, config)
+	for i := range d.Connections {
+		n.dial().send("GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+		awaitOpen(t, d, i+1)
+	}
+	until(t, "others are served", func() bool { return n.ask("GET", "/foo", "").StatusCode == 200 })
+	if _, turnedOut, _ := d.stats(); turnedOut == 0 {
+		t.Error("nobody made way")
+	}
+}
+
 func TestConnectionsThatWorkAndThoseOfPeersStay(t *testing.T) {
 	config, coordinator := fakes()
 	config.Replica = &fakeReplica{buckets: func() []uint64 { return make([]uint64, replication.DigestBuckets) }}

@@ -53,7 +53,7 @@ func (g *gate) leave(n int64) { g.room.Release(min(n, g.size)) }
 
 // gated is a coordinator that is asked for so many things at a time only. The others wait in front of it, and those that wait for
 // too long get errOverloaded: a coordinator that has taken on more than it can do in time would end late what nobody
-// waits for any more, and do nothing else.
+// waits for any more, and do nothing else. For Get whoever calls it takes the place, see read.
 type gated struct {
 	coordinator
 	reads, writes *gate
@@ -75,15 +75,6 @@ func (g gated) Delete(ctx context.Context, key string, level replication.Level) 
 	}
 	defer g.writes.leave(1)
 	return g.coordinator.Delete(ctx, key, level)
-}
-
-// Get implements coordinator.
-func (g gated) Get(ctx context.Context, key string, level replication.Level) (replication.Record, replication.Receipt, error) {
-	if err := g.reads.enter(ctx, 1); err != nil {
-		return replication.Record{}, replication.Receipt{}, err
-	}
-	defer g.reads.leave(1)
-	return g.coordinator.Get(ctx, key, level)
 }
 
 // Inspect implements coordinator.

@@ -188,6 +188,34 @@ func TestBodiesTakeTheirRoomInMemoryUntilTheyAreAnswered(t *testing.T) {
 	}
 }
 
+// Who waits for room has its value already, and keeps others from getting theirs.
+func TestAsManyValuesAsReadsUnderWayWaitForRoom(t *testing.T) {
+	config, coordinator := fakes()
+	a := newAPI(config)
+	a.reads, a.shown = newGate(3), newGate(1<<20)
+	if err := a.shown.enter(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	var values atomic.Int64
+	coordinator.get = func(key string, _ replication.Level) (replication.Record, replication.Receipt, error) {
+		values.Add(1)
+		return replication.Record{Key: key, Version: someVersion(7), Value: make([]byte, 1<<20)}, replication.Receipt{N: 1, Acks: 1}, nil
+	}
+	n := startAPI(t, config, a)
+	var clients sync.WaitGroup
+	for range 9 {
+		clients.Go(func() {
+			if a := n.ask("GET", "/foo", ""); a.StatusCode != 503 || a.Header.Get("ETag") != "" {
+				t.Errorf("got %d with ETag %q, want 503 and none", a.StatusCode, a.Header.Get("ETag"))
+			}
+		})
+	}
+	clients.Wait() // all waited for at most gateTime, side by side
+	if got := values.Load(); got > 6 {
+		t.Errorf("%d values were read for 9 clients, want no more than two for each place", got)
+	}
+}
+
 func wantPut(t *testing.T, puts chan string, want string) {
 	t.Helper()
 	if got := <-puts; got != want {

@@ -76,7 +76,7 @@ func (a *api) get(w *response, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	record, receipt, err := a.Coordinator.Get(r.Context(), key, level)
+	record, receipt, err := a.read(w, r, key, level)
 	w.receipt(receipt)
 	if err != nil {
 		return err // it says by itself what failed
@@ -85,11 +85,6 @@ func (a *api) get(w *response, r *http.Request) error {
 	if matchesETag(r.Header["If-None-Match"], tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
-	}
-	if len(record.Value) > firstBuffer && r.Method != http.MethodHead {
-		if err := w.hold(r.Context(), a.shown, int64(len(record.Value))); err != nil {
-			return err
-		}
 	}
 	w.set("Content-Type", record.ContentType)
 	w.set("Content-Length", strconv.Itoa(len(record.Value)))
@@ -101,6 +96,20 @@ func (a *api) get(w *response, r *http.Request) error {
 		_, _ = w.Write(record.Value) // a client that is gone needs no answer
 	}
 	return nil
+}
+
+// read gets the record of key and takes the room that its value needs until it is shown. It gives up its place among the reads
+// under way only then: else those that wait for room, as many as there are connections, would each have a value already.
+func (a *api) read(w *response, r *http.Request, key string, level replication.Level) (replication.Record, replication.Receipt, error) {
+	if err := a.reads.enter(r.Context(), 1); err != nil {
+		return replication.Record{}, replication.Receipt{}, err
+	}
+	defer a.reads.leave(1)
+	record, receipt, err := a.Coordinator.Get(r.Context(), key, level)
+	if err == nil && len(record.Value) > firstBuffer && r.Method != http.MethodHead {
+		err = w.hold(r.Context(), a.shown, int64(len(record.Value)))
+	}
+	return record, receipt, err
 }
 
 func keyAndLevel(r *http.Request, parameter string) (string, replication.Level, error) {
