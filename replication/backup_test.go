@@ -364,6 +364,29 @@ func TestRestoreBringsNothingBackThatWasDeleted(t *testing.T) {
 	}
 }
 
+// A write is acknowledged whose clock was behind that of one which had been deleted and forgotten: older or not, it is
+// the last update.
+func TestRestoreLeavesAWriteAloneThatFollowedAForgottenDelete(t *testing.T) {
+	cl := newCluster(t, "ab", setup{})
+	for _, n := range cl {
+		written(t, n, record("foo", "value", at(10)))
+	}
+	s, _ := backedUp(t, cl["a"])
+	for _, n := range cl {
+		written(t, n, tombstone("foo", at(11)))
+	}
+	for _, id := range []string{"a", "b"} {
+		cl.sync(t, "a", "b")
+		cl.sync(t, "b", "a")
+		cl.collect(t, id)
+	}
+	for _, n := range cl {
+		written(t, n, record("foo", "last", at(5)))
+	}
+	wantCounts(t, restore(t, cl["a"], s, replication.RestoreOptions{}), replication.Restored{Forgotten: 1})
+	cl.wantHeld(t, "foo", "last", "ab")
+}
+
 // A backup without a key says nothing of why it has none, but one that knew of a write which it does not have keeps older
 // backups from bringing it back.
 func TestOlderBackupBringsNothingBackAfterANewerOne(t *testing.T) {

@@ -131,7 +131,7 @@ func (r *Restore) Finish(seen, collected *seen.Set) error {
 // it, and so has seen whatever older write of the key anybody of them had: if such a write is offered here again, either
 // the tombstone is there to win over it, or the write is known to have been seen.
 func (r *Restore) merge(ctx context.Context, records []Record) error {
-	seen, store := r.c.replica.seen(), r.c.cfg.Store
+	seen, collected, store := r.c.replica.seen(), r.c.replica.memory.Collected(), r.c.cfg.Store
 	var lacking []Record
 	for _, record := range records {
 		switch held, err := store.Lookup(record.Key); {
@@ -140,6 +140,9 @@ func (r *Restore) merge(ctx context.Context, records []Record) error {
 		case err == nil && held.Version.Compare(record.Version) > 0:
 			r.counts.Newer++
 		case errors.Is(err, ErrNotFound) && seen.Has(record.Version.Dot):
+			r.counts.Forgotten++
+		// It was deleted and forgotten, and the key was written again with a clock behind that of this record.
+		case err == nil && seen.Has(record.Version.Dot) && collected.Has(record.Version.Dot):
 			r.counts.Forgotten++
 		// Something older is there though this one was seen: it was lost, and is put right.
 		case err == nil, errors.Is(err, ErrNotFound), errors.Is(err, ErrDamaged):
