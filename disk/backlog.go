@@ -148,8 +148,14 @@ func (s *Store) contentOf(u *unfiled) ([]byte, error) {
 	return payload[1:], nil
 }
 
-// file writes all records of the backlog to their files. It is a run of s.filing.
-func (s *Store) file() error { return s.fileKeys(s.backlog.all()) }
+// file writes all records of the backlog to their files, and removes those of what was dropped. It is
+// a run of s.filing.
+func (s *Store) file() error {
+	if err := s.settleDrops(); err != nil {
+		return err // what was dropped is in the backlog from here on
+	}
+	return s.fileKeys(s.backlog.all())
+}
 
 // fileKeys writes those records to their files which the backlog has of keys. Nothing is synced:
 // until a checkpoint has done that, the journal keeps them. Each file is written in place; half
@@ -158,9 +164,6 @@ func (s *Store) file() error { return s.fileKeys(s.backlog.all()) }
 // When the disk has no room for some, those stay in the backlog, and the first such error is
 // returned once all have been tried: deletes make room for others. Nobody else files meanwhile.
 func (s *Store) fileKeys(keys []string) error {
-	if err := s.settleDrops(); err != nil {
-		return err
-	}
 	var full error
 	for _, key := range keys {
 		if err := s.volume.broken(); err != nil {
