@@ -1,9 +1,11 @@
 package node
 
 import (
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A node that is drained takes part in everything that it is needed for, and says that others are to be chosen.
@@ -32,10 +34,18 @@ func TestDrainedNodeIsNotReadyAndServes(t *testing.T) {
 	if got := a.ask(t, "GET", "/-/ready", ""); !strings.HasPrefix(got, "503") || !strings.Contains(got, "[-] staying: this node is drained;") {
 		t.Errorf("ready: got %s, want 503 and why", got)
 	}
-	for range 2 { // the stream ends with what it has told
-		if _, err := watch.Body.Read(make([]byte, 1<<10)); err != nil {
-			break
+	ended := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(io.Discard, watch.Body)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the watch ends with %v, want its end", err)
 		}
+	case <-time.After(20 * time.Second):
+		t.Error("the watch goes on after 20 s, want it to end, so that it is begun elsewhere")
 	}
 	awaitStates(t, "2: draining alive", a, b)
 	for _, step := range []struct {

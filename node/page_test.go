@@ -151,7 +151,7 @@ func TestASilentMemberHoldsUpNoPage(t *testing.T) {
 	}
 }
 
-// page is what an open page was told.
+// pageNews returns what an open page is told next.
 func pageNews(t *testing.T, r *reader) (told news) {
 	t.Helper()
 	e, ok := r.next()

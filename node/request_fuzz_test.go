@@ -74,12 +74,17 @@ func FuzzRequest(f *testing.F) {
 		"GET /-/inspect/foo HTTP/1.1\r\nHost: x\r\nForwarded: for=y\r\n\r\n",
 		"GET http://x/%2e%2e/-/digest HTTP/1.0\r\n\r\n",
 		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /-/backup HTTP/1.1\r\nHost: x\r\n\r\n",
+		"POST /-/restore?dry-run=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\n\r\nsnakes",
+		"POST /-/drain HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /-/ui/?key=foo HTTP/1.1\r\nHost: x\r\nAuthorization: Basic eDp5\r\n\r\n",
+		"POST /-/ui/forget HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 13\r\n\r\nmember=node-b",
 	} {
 		f.Add([]byte(seed))
 	}
 	record := replication.Record{Key: "foo", Version: someVersion(7), Value: []byte("v")}
 	for path, body := range map[string][]byte{
-		"write": appendRecords(nil, []replication.Record{record}), "lookup": appendKeys(nil, []string{"foo"}), "fetch": appendKeys(nil, []string{"foo"}),
+		"write": appendRecords(nil, []replication.Record{record}), "lookup": appendKeys(nil, []string{"foo"}), "fetch": appendText(nil, "foo"), "members": {},
 		"exchange": appendStatus(nil, replication.Status{Seen: new(seen.Set), SeenHash: new(seen.Set).Hash()}), "pull": {}, "page": {1, 1},
 		"buckets": {}, "contents": appendNumbers(nil, []int{1}), "range": appendSpan(nil, replication.Span{Limit: 1}), "consent": []byte("{}"),
 	} {
