@@ -21,7 +21,7 @@ const (
 	Suspect  State = "suspect"  // gossips, but does not answer
 	Failed   State = "failed"   // neither; expected back
 	Stopped  State = "stopped"  // ended in good order; expected back
-	Draining State = "draining" // alive, about to stop: choose others for clients
+	Draining State = "draining" // alive; drained, stopping or leaving: choose others
 )
 
 // Member is what this node knows of one node.

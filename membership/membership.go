@@ -161,7 +161,7 @@ func (m *Membership) die(err error) {
 // than that of which it was a member, it has to be told anew: that is taken for false then.
 func (m *Membership) SetSynced(synced bool) { m.update(func() { m.self.Synced = synced }) }
 
-// SetDraining tells the others that this node is about to stop, or not any more.
+// SetDraining tells the others that they are to choose other nodes, since this one is drained, stops or leaves, or not any more.
 func (m *Membership) SetDraining(draining bool) { m.update(func() { m.self.Draining = draining }) }
 
 // update runs change with the lock held, makes a new snapshot, and lets the loops look at it.

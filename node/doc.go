@@ -9,7 +9,7 @@
 // Run starts these and waits for them: the HTTP server on the request side of the transport,
 // which has one per connection and ends by Shutdown; and, ending with a context, replication's
 // Monitor, with one per member, its Syncer, Collector, Mender and Memory, the one that settles
-// relics, the one that leaves the cluster, and the one that reads the secret file again, which wait
+// relics, the one that leaves the cluster, and the one that reads the secret, certificate and token files again, which wait
 // for something to do, and the one that samples what the page plots. Membership and
 // transport have their own and end them in Stop and Close. Open starts the transport's alone.
 // Each batch on its way to another node has one, which peers' Close ends, and each question for the page, which views' Close
@@ -54,7 +54,7 @@
 // # The page
 //
 // Package ui renders the operators' page of what this package knows; package verdict says how the cluster is. What other
-// members see they are asked by the request between nodes "members", when somebody looks (views): each of them once
+// members see is asked of them with the request between nodes "members", when somebody looks (views): each of them once
 // at a time, and nobody waits for them for more than 25 ms. What came late is shown the next time. All open
 // pages are told the same (frames), which one of them makes for all, so that nothing happens while there is none, but for
 // a sample every 5 s of what was counted. Whatever a page does, a question comes before it, and it goes through

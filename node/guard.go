@@ -65,7 +65,7 @@ func (n *Node) ownHosts() []string {
 // isPeerPath reports whether r is for a path between nodes.
 func isPeerPath(r *http.Request) bool { return strings.HasPrefix(rawPath(r), peerPath) }
 
-// roleFor returns what role a request needs. What is not known here needs a higher one.
+// roleFor returns what role a request needs. A path that is not known here needs the highest.
 func roleFor(r *http.Request) token.Role {
 	path := rawPath(r)
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions

@@ -85,7 +85,7 @@ func paths(r *mux.Router) (paths []string) {
 			paths = append(paths, path)
 		}
 		return nil
-	}) // the error is that of the function above
+	}) // the function above returns no error
 	return paths
 }
 

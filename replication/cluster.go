@@ -73,7 +73,7 @@ type Member struct {
 	Live bool
 	// Synced: the node has all that it should have, so that it counts for reads.
 	Synced bool
-	// Draining: it is about to stop. It takes part in all that it is needed for, and reads ask
+	// Draining: it is drained, stops or leaves. It takes part in all that it is needed for, and reads ask
 	// others first.
 	Draining bool
 }

@@ -36,7 +36,7 @@
 // called snakes; that is ignored with one line in the log, and any other value that makes no sense ends the command.
 //
 // A secret is given as the path of a file, never as text: arguments and environments of processes are shown to others.
-// SIGHUP has a node that has such a file read it again, and its tokens; one that has none ends, as when its terminal is
+// SIGHUP has a node that has such a file read it again, its tokens and its certificate; one that has none ends, as when its terminal is
 // closed.
 //
 // # Client commands
@@ -62,10 +62,10 @@
 // The first SIGTERM or Ctrl-C ends a command in good order, the second one at once. A node and the demo then exit 0.
 //
 //	0    done
-//	1    another error
+//	1    another error; status: DEGRADED or SPLIT
 //	2    the command line, the environment, or what they ask for makes no sense
 //	3    there is no value under the key
-//	4    the quorum was not met, or the node is not ready
+//	4    the quorum was not met, or the node is not ready; status: NO WRITES, or what --wait waits for has not come
 //	5    no server answered in time
 //	6    a condition of the request does not hold
 //	130  interrupted

@@ -44,7 +44,7 @@ type Config struct {
 	MaxValue int64
 }
 
-// Client asks the nodes of one cluster. It is safe for concurrent use and starts no goroutine but those of net/http.
+// Client asks the nodes of one cluster. It is safe for concurrent use and leaves no goroutine behind a call but those of net/http.
 type Client struct {
 	servers  []*url.URL
 	token    string

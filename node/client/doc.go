@@ -1,7 +1,9 @@
-// Package client speaks the HTTP API of snakes: it puts, gets and deletes keys and asks who the members are.
+// Package client speaks the HTTP API of snakes: keys, lists, watches, members and their events, backups, and what an
+// operator tells nodes to do.
 //
 // It needs nothing but the standard library and leaves to others: the choice of servers (it asks those that it is given
-// and no other members), how long to wait (each call ends with its context) and trying again after an error answer.
+// and no other members, but for Survey, which asks every member and shows each the token), how long to wait (each call
+// ends with its context) and trying again after an error answer.
 //
 // Terms: a server is a base URL, of a node or of something that forwards to nodes; an answer is what came back over
 // HTTP, whatever its status; a level says how many members take part (see Level).

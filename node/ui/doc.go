@@ -27,7 +27,5 @@
 //
 // # Example
 //
-//	assets := ui.Assets()
-//	...
-//	err := ui.Page(w, state)
+//	err := ui.Page(w, flush, state, lookUp)
 package ui

@@ -8,7 +8,8 @@
 // others. Who joins or catches up has not met everybody yet and is apart from nobody.
 //
 // Invariants: the word of a Verdict is the worst of its problems', and OK without any that is worse. Every problem comes
-// with a command line that can be pasted. The order of the views changes nothing, unless none has an answer.
+// with a command line that can be pasted; where nodes want a token, or have a certificate that the system does not know, its options
+// (or SNAKES_TOKEN, SNAKES_CACERT) are the reader's to add. The order of the views changes nothing, unless none has an answer.
 //
 // When nodes disagree: what a node says of itself counts before what others say of it, and of those the one that has
 // known it longest in its state. A node that gave no answer is missing only if one that did holds it for missing: from

@@ -84,7 +84,7 @@ func (c *cluster) unheard(n *node) []Problem {
 		p.Do = "See whether it hangs, and what keeps it busy."
 		p.Command = curl(c.base(m), "/-/ready")
 	case m.State == "draining":
-		p.What = fmt.Sprintf("%s is about to stop or to leave, since %s.", n.name(), c.since(m.Since))
+		p.What = fmt.Sprintf("%s is draining since %s: others are to be chosen.", n.name(), c.since(m.Since))
 		p.Do = "Wait until it is restarted. If it was drained by mistake, call that off."
 		p.Command = snakes("undrain", c.base(m))
 	case m.State == "syncing":
@@ -189,7 +189,7 @@ func (c *cluster) unready(n *node) (all []Problem) {
 		case "clock":
 			p.Do, p.Command = "On its machine, set the clock right.", "timedatectl status"
 		case "staying":
-			p.What = fmt.Sprintf("%s is about to stop or to leave, since %s.", n.name(), c.since(n.self.Since))
+			p.What = fmt.Sprintf("%s is draining since %s: others are to be chosen.", n.name(), c.since(n.self.Since))
 			p.Do, p.Command = "Restart it when its clients have gone. If it was drained by mistake, call that off.", snakes("undrain", n.url())
 		}
 		all = append(all, p)

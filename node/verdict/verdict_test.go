@@ -152,8 +152,8 @@ func TestVerdictOfPictures(t *testing.T) {
 			"DEGRADED: c fetches what it missed.",
 		}},
 		{"one drains", []string{"a:++d|w", "b:++d|w", "c"}, []string{
-			"DEGRADED: c is about to stop or to leave, since " + since + ". Reads and writes go on. Writes go on if 1 of them fails.",
-			"DEGRADED: c is about to stop or to leave, since " + since + ".",
+			"DEGRADED: c is draining since " + since + ": others are to be chosen. Reads and writes go on. Writes go on if 1 of them fails.",
+			"DEGRADED: c is draining since " + since + ": others are to be chosen.",
 		}},
 		{"the roster is news to one", []string{"a:+++|w", "b:+++|w", "c: ++|w"}, []string{
 			"DEGRADED: Nodes do not agree on who the members are: a and b know 3, c knows 2. Reads and writes go on. The loss of one more would end writes.",
@@ -236,7 +236,7 @@ func TestVerdictTellsWhatANodeHasWithItself(t *testing.T) {
 		{"draining", func(m *client.Members) {
 			m.Members[1].State = "draining"
 			m.Unready = []client.Unready{{Check: "staying", Why: "it is to stop"}}
-		}, Degraded, "b is about to stop or to leave, since " + since + ".", "snakes undrain --server http://10.0.0.2:9000"},
+		}, Degraded, "b is draining since " + since + ": others are to be chosen.", "snakes undrain --server http://10.0.0.2:9000"},
 		{"what is not known here", func(m *client.Members) {
 			m.Unready = []client.Unready{{Check: "mood", Why: "bad"}}
 		}, Degraded, "b: bad.", "snakes events --server http://10.0.0.2:9000"},
