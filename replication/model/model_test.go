@@ -90,6 +90,7 @@ func run(p program, with mutant) outcome {
 	clients.Wait()
 	err := w.unsettled()
 	for end := time.Now().Add(settling); err != nil && w.verdict() == nil && time.Now().Before(end); err = w.unsettled() {
+		w.forgetLearners()
 		time.Sleep(time.Second)
 	}
 	for end := time.Now().Add(collecting); err == nil && w.verdict() == nil; time.Sleep(time.Second) {

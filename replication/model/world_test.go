@@ -484,6 +484,18 @@ func (w *world) forget(m, of *machine) {
 	w.background.Go(func() { p.forget(context.Background(), id) })
 }
 
+// forgetLearners has those learners forgotten whose machine is out of use, as an operator has to:
+// there comes nobody of their name who would take their place.
+func (w *world) forgetLearners() {
+	for _, p := range w.all() {
+		for _, id := range p.ledger.Learners() {
+			if w.machines[w.named(id)].holds() == nil {
+				w.background.Go(func() { p.forget(p.life, id) })
+			}
+		}
+	}
+}
+
 // heal ends all faults.
 func (w *world) heal() {
 	w.mu.Lock()
