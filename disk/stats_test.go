@@ -140,3 +140,26 @@ func TestSpaceIsThatOfTheDataDirectory(t *testing.T) {
 		t.Errorf("without a directory: got %+v, want nothing known", got)
 	}
 }
+
+func TestProbeSyncsTheJournalAndChangesNothing(t *testing.T) {
+	files := newMemFS()
+	var syncs int
+	s := mustOpen(t, Config{fs: files, Synced: func(time.Duration) { syncs++ }})
+	apply(t, s, put("foo", 1, "value"))
+	seen, digest, before := s.SeenHash(), s.Digest(), syncs
+	for range 100 {
+		if err := s.Probe(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if syncs < before+100 {
+		t.Errorf("got %d syncs, want one for each of 100 probes", syncs-before)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpen(t, Config{fs: files})
+	if s.SeenHash() != seen || s.Digest() != digest || s.Len() != 1 {
+		t.Errorf("got another content after 100 probes: %d keys", s.Len())
+	}
+}

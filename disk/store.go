@@ -341,6 +341,26 @@ func (s *Store) Range(span replication.Span) (replication.Stretch, error) {
 // for refusing PUTs: the next one that is applied is what finds out that there is room again.
 func (s *Store) Writable() error { return s.volume.writable() }
 
+// Probe returns once the journal has made durable what came before the call, and a mark after it that means nothing: a disk or a
+// journal that hangs keeps it waiting. Errors are those of Apply; they are an answer, too.
+func (s *Store) Probe() error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.applying.RLock()
+	defer s.applying.RUnlock()
+	if err := s.volume.broken(); err != nil {
+		return err
+	}
+	_, err := s.journal.Append(make([]journal.Position, 0, 1), encodeHistoryEntry(history{seen: new(seen.Set)}))
+	if err := s.judgeJournal(err); err != nil {
+		return err
+	}
+	s.wake() // many of them fill a segment
+	return nil
+}
+
 // Begin notes durably that this process stamps versions with origin, which is not 0, and
 // returns the highest timestamp that processes of this node are known to have stamped before,
 // or of a tombstone that they dropped, so that a clock can start above it: others may have the

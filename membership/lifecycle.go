@@ -126,5 +126,6 @@ func (m *Membership) tend(ctx context.Context) {
 		m.enrollLearners()
 		m.tendRoster(ctx, &work)
 		m.noticeBlockedPackets()
+		m.rounds.Add(1)
 	}
 }

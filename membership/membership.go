@@ -48,6 +48,8 @@ type Membership struct {
 	others map[string]info
 
 	wake, changed, rejoin chan struct{} // one for each loop
+	sought                chan struct{} // closed once seek has been everywhere
+	rounds                atomic.Uint64 // of tend
 	fatal                 chan error
 	doomed                atomic.Bool // there was a fatal error: this process speaks for nobody any more
 	started               atomic.Bool
@@ -91,6 +93,7 @@ func New(cfg Config) (*Membership, error) {
 		self:  info{Name: cfg.Name, Address: cfg.Address, Version: cfg.Version},
 		peers: make(map[string]*peer), states: make(map[string]entered),
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), rejoin: make(chan struct{}, 1), fatal: make(chan error, 1),
+		sought: make(chan struct{}),
 	}
 	m.stopOnce = sync.OnceFunc(m.shutDown)
 	var err error
@@ -133,6 +136,13 @@ func (m *Membership) Snapshot() *Snapshot { return m.snapshot.Load() }
 // Fatal gives the reason why this process must end, if there ever is one: ErrTwin or ErrRemoved,
 // which Leave brings about, too.
 func (m *Membership) Fatal() <-chan error { return m.fatal }
+
+// Sought is closed once this node has looked for others wherever some may be, whether it found any or not.
+func (m *Membership) Sought() <-chan struct{} { return m.sought }
+
+// Rounds is how often this node has looked after the cluster since Start, which it does about once a second also if nothing
+// happens. One that stands still hangs, on its disk or by a fault of its own.
+func (m *Membership) Rounds() uint64 { return m.rounds.Load() }
 
 // Refused tells that another node refused a request of this one, with ErrTwin or ErrRemoved
 // (wrapped or not): this process must end. Other errors mean nothing here.

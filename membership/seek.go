@@ -22,8 +22,10 @@ func (m *Membership) seek(ctx context.Context) {
 	var onlySelfSince time.Time
 	var warnedAt time.Time
 	began := time.Now()
+	sought := sync.OnceFunc(func() { close(m.sought) })
 	for !m.doomed.Load() {
 		reached, onlySelf, why := m.dialAll(ctx)
+		sought()
 		joining := !m.Snapshot().Joined()
 		switch {
 		case !joining || !onlySelf:

@@ -73,6 +73,13 @@ type Config struct {
 	// Reload has the node read SecretFile, TokenFile and the certificate again whenever there is something to receive. What
 	// cannot be read changes nothing and is logged. Nil means never. Keep room for one in it.
 	Reload <-chan os.Signal
+	// Notify, unless nil, is told what the supervisor of this process wants to know, in the words of sd_notify(3): "READY=1" once the
+	// node listens and has looked for the other members, found or not; "STATUS=" and a line for people when that changes;
+	// "RELOADING=1", then "READY=1", at each Reload; "STOPPING=1"; "WATCHDOG=1", see Watchdog. It may be called by several
+	// goroutines at a time, and should not block.
+	Notify func(state string) error
+	// Watchdog is within what time Notify is told "WATCHDOG=1", as long as journal and membership make progress. 0 means never.
+	Watchdog time.Duration
 	// Insecure lets the node listen to the network without any protection.
 	Insecure bool
 	// MaxValue is the size of the largest value in bytes that clients may put, 64 MiB at most; 0 means
@@ -166,6 +173,9 @@ func (c Config) Validate() error {
 	}
 	if c.CheckpointBytes < disk.MinCheckpointBytes {
 		wrong("checkpoint size of %d bytes is less than 1 MiB", c.CheckpointBytes)
+	}
+	if c.Watchdog < 0 || c.Watchdog > 0 && c.Notify == nil {
+		wrong("a watchdog of %v is negative, or there is nobody to tell", c.Watchdog)
 	}
 	if c.DrainTimeout < 0 {
 		wrong("drain timeout %v is negative", c.DrainTimeout)

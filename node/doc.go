@@ -10,7 +10,8 @@
 // which has one per connection and ends by Shutdown; and, ending with a context, replication's
 // Monitor, with one per member, its Syncer, Collector, Mender and Memory, the one that settles
 // relics, the one that leaves the cluster, and the one that reads the secret, certificate and token files again, which wait
-// for something to do, and the one that samples what the page plots. Membership and
+// for something to do, the one that samples what the page plots, and, if somebody supervises the process, the one that tells
+// how the node is and the one that feeds the watchdog. Membership and
 // transport have their own and end them in Stop and Close. Open starts the transport's alone.
 // Each batch on its way to another node has one, which peers' Close ends, and each question for the page, which views' Close
 // ends. While the node stops, a second server tells that to
@@ -136,6 +137,13 @@
 //     durable there: calls share requests, never answers.
 //   - Each call of a batch has its own outcome, and ends by its own context without harm to the others.
 //   - What was not sent is told apart (replication.ErrNotSent) and is evidence against nobody.
+//
+// # Under a supervisor
+//
+// Config.Notify is told when the node is ready, how it is, that it reads files again and that it stops, see supervise. Ready
+// means that it listens and has looked for the others once: whether it found any, GET /-/ready says. The watchdog is fed by
+// progress alone: the journal has synced something, if need be a mark that means nothing, and membership has gone round. A disk that
+// hangs starves it, one that fails does not.
 //
 // # When others misbehave
 //

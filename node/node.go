@@ -79,6 +79,9 @@ type Node struct {
 	aside  *disk.Aside
 	anew   atomic.Bool
 	port   int // that it listens on
+
+	synced    atomic.Uint64 // how often the journal was
+	announced atomic.Bool   // the supervisor was told that this node is ready
 }
 
 // Open opens the data directory and the port and puts the parts of a node together. It talks
@@ -121,7 +124,7 @@ func newOrigin() uint64 {
 
 func (n *Node) storage() disk.Config {
 	return disk.Config{
-		Dir: n.cfg.Data, Logger: n.logger.Named("disk"), CheckpointBytes: n.cfg.CheckpointBytes, Synced: n.metrics.Synced,
+		Dir: n.cfg.Data, Logger: n.logger.Named("disk"), CheckpointBytes: n.cfg.CheckpointBytes, Synced: n.noteSynced,
 	}
 }
 
@@ -294,13 +297,22 @@ func (n *Node) Run(ctx context.Context) error {
 		running.Go(func() { n.settleRelics(background) })
 		running.Go(func() { n.depart(background) })
 		running.Go(func() { n.api.sample(background) })
-		if n.identity != nil && n.cfg.Reload != nil {
+		if n.cfg.Reload != nil {
 			running.Go(func() { n.followFiles(background) })
 		}
 		running.Go(func() { served <- n.server.Serve(n.requests()) })
+		if n.cfg.Notify != nil {
+			running.Go(func() { n.supervise(background) })
+		}
+		if n.cfg.Watchdog > 0 {
+			running.Go(func() { n.feedWatchdog(background) })
+		}
 		err = n.serve(ctx, served)
 	}
 	n.end(err)
+	if n.aside == nil { // else it begins anew in this process
+		n.tell("STOPPING=1\nSTATUS=Stopping: requests end, then the other members are told")
+	}
 	return errors.Join(err, n.take(n.shutdown(time.Now(), n.cfg.DrainTimeout, func() {
 		stop()
 		running.Wait()

@@ -73,8 +73,7 @@ func (n *Node) identify() (err error) {
 	return err
 }
 
-// followFiles takes in the certificate, the token file and the secret file whenever the node is told to, until ctx ends. What is wrong with
-// one is logged as a fact of the file, which package events keeps to the log: it has the path in it.
+// followFiles reads files again whenever the node is told to, until ctx ends.
 func (n *Node) followFiles(ctx context.Context) {
 	for {
 		select {
@@ -82,26 +81,36 @@ func (n *Node) followFiles(ctx context.Context) {
 			return
 		case <-n.cfg.Reload:
 		}
-		if n.certificate != nil {
-			n.certificate.follow(true, n.logger)
-		}
-		if n.cfg.TokenFile != "" {
-			if err := n.readTokens(); err != nil {
-				n.logger.Error("token file not taken in; the tokens stay what they were", "file", err)
-			} else {
-				n.logger.Info("token file taken in", "path", n.cfg.TokenFile)
-			}
-		}
-		secrets, err := secret.Read(n.cfg.SecretFile)
-		if err == nil {
-			err = n.useSecrets(secrets)
-		}
-		if err != nil {
-			n.logger.Error("secret file not taken in; the secrets stay what they were", "file", err)
-			continue
-		}
-		n.logger.Info("secret file taken in", "path", n.cfg.SecretFile, "secrets", secrets.Len())
+		n.reload()
 	}
+}
+
+// readFiles takes in the certificate, the token file and the secret file, if there are any. What is wrong with one is logged as a fact of
+// the file, which package events keeps to the log: it has the path in it.
+func (n *Node) readFiles() {
+	if n.identity == nil {
+		n.logger.Info("nothing to read again: this node has no secret file")
+		return
+	}
+	if n.certificate != nil {
+		n.certificate.follow(true, n.logger)
+	}
+	if n.cfg.TokenFile != "" {
+		if err := n.readTokens(); err != nil {
+			n.logger.Error("token file not taken in; the tokens stay what they were", "file", err)
+		} else {
+			n.logger.Info("token file taken in", "path", n.cfg.TokenFile)
+		}
+	}
+	secrets, err := secret.Read(n.cfg.SecretFile)
+	if err == nil {
+		err = n.useSecrets(secrets)
+	}
+	if err != nil {
+		n.logger.Error("secret file not taken in; the secrets stay what they were", "file", err)
+		return
+	}
+	n.logger.Info("secret file taken in", "path", n.cfg.SecretFile, "secrets", secrets.Len())
 }
 
 // useSecrets has this node use and accept secrets instead of those before. Requests under way are not disturbed.

@@ -123,7 +123,10 @@ func (s *server) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	if cfg.SecretFile != "" { // without one the signal ends the process, as when its terminal is closed
+	if err := s.supervised(&cfg); err != nil {
+		return err
+	}
+	if cfg.SecretFile != "" || cfg.Notify != nil { // else the signal ends the process, as when its terminal is closed
 		hangups := make(chan os.Signal, 1)
 		signal.Notify(hangups, syscall.SIGHUP)
 		defer signal.Stop(hangups)
