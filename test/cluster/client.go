@@ -37,6 +37,16 @@ func newClient(ns *namespace) *http.Client {
 	}
 }
 
+// NewClient makes a client for this node that keeps its connections, for load. Its owner sets deadlines by contexts and
+// closes what is idle in the end.
+func (n *Node) NewClient() *http.Client {
+	c := newClient(n.namespace)
+	c.Timeout = 0
+	t := c.Transport.(*http.Transport)
+	t.DisableKeepAlives, t.MaxIdleConnsPerHost = false, 64
+	return c
+}
+
 // Put writes value under key, which may carry a query: "foo?w=2".
 func (n *Node) Put(key, value string) Response { return n.Do(http.MethodPut, "/"+key, value) }
 

@@ -1,0 +1,146 @@
+package faults
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/protocol7/snakes/replication/version"
+)
+
+// register is one key as porcupine knows it: its state is the number of the value, 0 for none.
+var register = porcupine.Model{
+	Init: func() any { return uint64(0) },
+	Step: func(state, input, _ any) (bool, any) {
+		o := input.(operation)
+		if o.Kind == get {
+			return state.(uint64) == o.Value, state
+		}
+		return true, o.Value
+	},
+	DescribeOperation: func(input, _ any) string { return input.(operation).String() },
+}
+
+// linearizable says whether there is an order of a key's operations in which each happened at one moment between its start
+// and its end. A write of which nobody knows what came of it may have happened at any time from its start on, or never.
+func linearizable(past []operation, limit time.Duration) porcupine.CheckResult {
+	var all []porcupine.Operation
+	found := map[uint64]bool{}
+	for _, o := range past {
+		if o.Kind == get && o.answered() {
+			found[o.Value] = true
+		}
+	}
+	for _, o := range past {
+		end := int64(o.End)
+		switch {
+		case o.Outcome == refused, o.Kind == get && !o.answered():
+			continue
+		case o.Outcome == unknown && o.Kind == put && !found[o.Value]:
+			continue // whether it ever happened nobody saw
+		case o.Outcome == unknown:
+			end = math.MaxInt64
+		}
+		all = append(all, porcupine.Operation{ClientId: o.Client, Input: o, Call: int64(o.Start), Return: end})
+	}
+	if len(all) == 0 {
+		return porcupine.Ok
+	}
+	return porcupine.CheckOperationsTimeout(register, all, limit)
+}
+
+// asTwo returns the operations with each write that was seen under two versions as two writes of different values at the same time:
+// one that met something newer and was stamped anew may show, be overwritten, and show again.
+func asTwo(past []operation) []operation {
+	number := map[version.Version]uint64{} // of a value at one of its versions
+	versions := map[uint64][]version.Version{}
+	for _, o := range past {
+		if o.Outcome == done && o.Value != 0 && number[o.Version] == 0 {
+			number[o.Version] = uint64(len(number) + 1)
+			versions[o.Value] = append(versions[o.Value], o.Version)
+		}
+	}
+	var split []operation
+	for _, o := range past {
+		if o.Kind != put {
+			o.Value = number[o.Version]
+			split = append(split, o)
+			continue
+		}
+		for _, v := range versions[o.Value] {
+			o.Value = number[v]
+			split = append(split, o)
+		}
+	}
+	return split
+}
+
+// counterExample returns the smallest part of a key's operations that shows that they are not linearizable.
+func counterExample(past []operation, limit time.Duration) string {
+	part := slices.Clone(past)
+	slices.SortFunc(part, func(a, b operation) int { return cmp.Compare(a.Start, b.Start) })
+	without := func(drop func(operation) bool) bool {
+		less := slices.DeleteFunc(slices.Clone(part), drop)
+		if len(less) == len(part) || linearizable(less, limit) != porcupine.Illegal {
+			return false
+		}
+		part = less
+		return true
+	}
+	for _, o := range past { // each value with all that found it, so that none is found that was not put
+		if o.Kind == put {
+			without(func(p operation) bool { return p.Kind != remove && p.Value == o.Value })
+		}
+	}
+	for _, o := range past {
+		if o.Kind == get || o.Kind == remove {
+			without(func(p operation) bool { return p == o })
+		}
+	}
+	lines := make([]string, len(part))
+	for i, o := range part {
+		lines[i] = o.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// order is what was found out about the order of some keys' operations.
+type order struct {
+	wrong     []string // counter-examples
+	twice     []string // those that need a write that showed under two versions
+	undecided int      // keys that took longer than the limit
+}
+
+// orderOf looks for an order of the operations of each key of a setting.
+func orderOf(operations []operation, letter string, limit time.Duration) (found order) {
+	byKey := map[string][]operation{}
+	for _, o := range operations {
+		if o.Setting == letter {
+			byKey[o.Key] = append(byKey[o.Key], o)
+		}
+	}
+	for key, past := range byKey {
+		all, split := linearizable(past, limit), porcupine.Ok
+		if all == porcupine.Illegal {
+			split = linearizable(asTwo(past), limit)
+		}
+		switch {
+		case all == porcupine.Unknown || split == porcupine.Unknown:
+			found.undecided++
+		case split == porcupine.Illegal:
+			found.wrong = append(found.wrong, notLinearizable(key, letter, past, limit))
+		case all == porcupine.Illegal:
+			found.twice = append(found.twice, notLinearizable(key, letter, past, limit))
+		}
+	}
+	return found
+}
+
+func notLinearizable(key, letter string, past []operation, limit time.Duration) string {
+	return fmt.Sprintf("%s (%v) is not linearizable:\n%s", key, settings[letter], counterExample(past, limit))
+}

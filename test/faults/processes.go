@@ -1,0 +1,90 @@
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// processFaults are about processes that end, stand still or come back as somebody else.
+var processFaults = []fault{
+	{name: "kill -9 of one", hold: lasting(600*time.Millisecond, 1800*time.Millisecond), inject: killOne},
+	{name: "kill -9 of all", hold: lasting(0, 300*time.Millisecond), inject: killAll},
+	{name: "frozen node", hold: lasting(1200*time.Millisecond, 4*time.Second), inject: freezeOne},
+	{name: "rolling restart", hold: lasting(0, 200*time.Millisecond), inject: restartEach},
+	{name: "old copy of a data directory", hold: lasting(200*time.Millisecond, 600*time.Millisecond), inject: oldCopy},
+	{name: "wiped disk", hold: lasting(300*time.Millisecond, 800*time.Millisecond), inject: wipe},
+}
+
+func lasting(least, most time.Duration) [2]time.Duration { return [2]time.Duration{least, most} }
+
+func killOne(s *subject, random *rand.Rand) injury {
+	victim := random.IntN(len(s.nodes))
+	s.Node(victim).Kill()
+	return injury{
+		victims: []int{victim}, what: fmt.Sprintf("n%d killed", victim),
+		heal: func() { s.Node(victim).Start() },
+	}
+}
+
+func everyone(s *subject) []int {
+	all := make([]int, len(s.nodes))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// killAll kills all nodes so shortly after each other that none can tell.
+func killAll(s *subject, random *rand.Rand) injury {
+	for _, i := range random.Perm(len(s.nodes)) {
+		s.Node(i).Kill()
+	}
+	return injury{victims: everyone(s), what: "all killed", heal: func() { s.StartAll() }}
+}
+
+func freezeOne(s *subject, random *rand.Rand) injury {
+	victim := random.IntN(len(s.nodes))
+	s.Node(victim).Freeze()
+	return injury{
+		victims: []int{victim}, what: fmt.Sprintf("n%d frozen", victim),
+		heal: s.Node(victim).Thaw,
+	}
+}
+
+func restartEach(s *subject, random *rand.Rand) injury {
+	for _, i := range random.Perm(len(s.nodes)) {
+		s.Node(i).Restart()
+		s.AwaitMembers(settleLimit)
+	}
+	return injury{victims: everyone(s), what: "each restarted", heal: func() {}}
+}
+
+// oldCopy has a node go back to what it was in the middle of the round.
+func oldCopy(s *subject, random *rand.Rand) injury {
+	victim := random.IntN(len(s.nodes))
+	n := s.Node(victim)
+	n.Kill()
+	copied := n.CopyData()
+	n.Start()
+	s.AwaitMembers(settleLimit)
+	time.Sleep(time.Duration(random.Int64N(int64(500 * time.Millisecond))))
+	n.Kill()
+	n.PutBack(copied)
+	return injury{
+		victims: []int{victim}, diskLost: true, what: fmt.Sprintf("an old copy of n%d", victim),
+		heal: func() { n.Start() },
+	}
+}
+
+// wipe has a node lose its disk and come back under its name.
+func wipe(s *subject, random *rand.Rand) injury {
+	victim := random.IntN(len(s.nodes))
+	n := s.Node(victim)
+	n.Kill()
+	n.Wipe()
+	return injury{
+		victims: []int{victim}, diskLost: true, what: fmt.Sprintf("the disk of n%d wiped", victim),
+		heal: func() { n.Start("--join", s.Node((victim+1)%len(s.nodes)).Addr()) },
+	}
+}
