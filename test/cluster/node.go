@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,8 @@ type Node struct {
 	Port int      // --port
 	Data string   // --data
 	Args []string // added at every start
+	// Binary is the program to run instead of the cluster's, empty for that.
+	Binary string
 
 	cluster   *Cluster
 	namespace *namespace // nil on loopback
@@ -73,7 +76,7 @@ func (n *Node) Launch(args ...string) {
 		t.Fatalf("launch %s: %v", n, err)
 	}
 	defer log.Close()
-	cmd := exec.Command(n.cluster.options.Binary, n.commandLine(args)...)
+	cmd := exec.Command(cmp.Or(n.Binary, n.cluster.options.Binary), n.commandLine(args)...)
 	cmd.Dir = n.cluster.dir
 	cmd.Env = environment(n.cluster.options.Env)
 	cmd.Stdout, cmd.Stderr = log, log
