@@ -23,7 +23,24 @@ const (
 	// cluster can see, so that Cut and Heal work. It needs Linux, root and iproute2; where one is missing, the test is
 	// skipped, or fails with CI=true. Nodes get --bind ADDRESS --insecure.
 	Namespaces
+
+	// Relayed is as Namespaces, but all packets pass through the test process, so that Shape works as well. It takes more of the
+	// processor, and TUN devices.
+	Relayed
 )
+
+// Way is what happens to the packets from one node to another. The zero Way is a good one.
+type Way struct {
+	// Delay is how much later they arrive, Jitter the most that is added to it; with jitter they overtake each other.
+	Delay, Jitter time.Duration
+	// Loss, Doubled and Overtaken are the parts of them, 0 to 1, that vanish, arrive twice, or after some that were sent later.
+	Loss, Doubled, Overtaken float64
+	// MTU is the size in bytes of the largest packet that arrives; 0 means that all do.
+	MTU int
+	// NoUDP has all UDP vanish, NoGossip that and the TCP connections of memberlist, NoHTTP all other TCP connections once
+	// they said something.
+	NoUDP, NoGossip, NoHTTP bool
+}
 
 // startDeadline is how long a process may take to answer at all. It is generous: what a test measures, it checks itself.
 const startDeadline = 15 * time.Second
@@ -80,8 +97,8 @@ func New(t testing.TB, o Options) *Cluster {
 		o.Binary = Binary(t)
 	}
 	c := &Cluster{t: t, options: o, dir: t.TempDir()}
-	if o.Network == Namespaces {
-		w, err := newWires()
+	if o.Network != Loopback {
+		w, err := newWires(o.Network)
 		if err != nil {
 			Missing(t, "this test cuts networks and lacks %v", err)
 		}
@@ -166,7 +183,7 @@ func (c *Cluster) StartAll(args ...string) {
 }
 
 // Cut makes packets between the sides vanish in both directions until Heal; each side lists node numbers. Connections
-// see silence, not errors. Nodes in no side go on reaching all. Cuts add up. Only with Namespaces.
+// see silence, not errors. Nodes in no side go on reaching all. Cuts add up. Not on Loopback.
 func (c *Cluster) Cut(sides ...[]int) {
 	c.t.Helper()
 	c.needWires("Cut")
@@ -187,7 +204,7 @@ func (c *Cluster) Cut(sides ...[]int) {
 }
 
 // CutOneWay makes the packets from one node to another vanish, but not those of the other direction, until Heal.
-// Only with Namespaces.
+// Not on Loopback.
 func (c *Cluster) CutOneWay(from, to int) {
 	c.t.Helper()
 	c.needWires("CutOneWay")
@@ -196,7 +213,16 @@ func (c *Cluster) CutOneWay(from, to int) {
 	}
 }
 
-// Heal undoes all cuts.
+// Shape says what happens to the packets from one node to another until Heal. Only with Relayed.
+func (c *Cluster) Shape(from, to int, w Way) {
+	c.t.Helper()
+	if c.options.Network != Relayed {
+		c.t.Fatal("Shape needs Options.Network = Relayed")
+	}
+	c.wires.shape(from, to, w)
+}
+
+// Heal undoes all cuts and makes all ways good.
 func (c *Cluster) Heal() {
 	c.t.Helper()
 	c.needWires("Heal")
@@ -208,7 +234,7 @@ func (c *Cluster) Heal() {
 func (c *Cluster) needWires(method string) {
 	c.t.Helper()
 	if c.wires == nil {
-		c.t.Fatalf("%s needs Options.Network = Namespaces", method)
+		c.t.Fatalf("%s needs Options.Network = Namespaces or Relayed", method)
 	}
 }
 

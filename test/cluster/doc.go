@@ -14,7 +14,7 @@
 //     parallel packages and repeated runs do not meet each other's gossip.
 //   - A data race, a panic or a fatal error in any node's log fails the test, whatever the node answered.
 //
-// With Options.Network = Namespaces every node gets a network stack and an address of its own, joined by a switch, and
+// With Options.Network = Namespaces or Relayed every node gets a network stack and an address of its own, joined by a switch or a relay, and
 // Cut makes packets between sides vanish without an error to anyone, which is how a split looks to a program. Peers
 // that misbehave in other ways are made with Kill, Freeze, Wipe, PutBack and ordinary arguments. Clocks and disks are not touched.
 //

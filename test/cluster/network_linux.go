@@ -22,6 +22,7 @@ type wires struct {
 	hub   *namespace
 	nodes []*namespace
 	cut   map[[2]int]bool // ordered pairs (from, to) whose packets vanish
+	relay *relay          // carries all packets instead of the switch, if there is one
 }
 
 // namespace is a network stack of its own, kept by an open file.
@@ -29,14 +30,17 @@ type namespace struct {
 	file *os.File
 }
 
-// newWires makes the switch. Its error says what this machine lacks.
-func newWires() (*wires, error) {
+// newWires makes the switch, or a relay if the network is Relayed. Its error says what this machine lacks.
+func newWires(n Network) (*wires, error) {
 	if _, err := exec.LookPath("ip"); err != nil {
 		return nil, fmt.Errorf("the ip command of iproute2: %w", err)
 	}
 	hub, err := newNamespace()
 	if err != nil {
 		return nil, fmt.Errorf("network namespaces (they need root): %w", err)
+	}
+	if n == Relayed {
+		return &wires{hub: hub, relay: newRelay(1)}, nil
 	}
 	if err := hub.ip("link add hub type bridge", "link set hub up"); err != nil {
 		return nil, errors.Join(fmt.Errorf("a bridge in a network namespace: %w", err), hub.file.Close())
@@ -57,10 +61,14 @@ func (w *wires) addNode() (*namespace, string, error) {
 	}
 	w.nodes = append(w.nodes, ns)
 	address := nodeAddress(i)
-	err = w.hub.ip(
-		fmt.Sprintf("link add port%d type veth peer name eth0 netns /proc/%d/fd/%d", i, os.Getpid(), ns.file.Fd()),
-		fmt.Sprintf("link set port%d master hub up", i),
-	)
+	if w.relay != nil {
+		err = w.relay.plug(ns)
+	} else {
+		err = w.hub.ip(
+			fmt.Sprintf("link add port%d type veth peer name eth0 netns /proc/%d/fd/%d", i, os.Getpid(), ns.file.Fd()),
+			fmt.Sprintf("link set port%d master hub up", i),
+		)
+	}
 	if err != nil {
 		return nil, "", err
 	}
@@ -72,6 +80,10 @@ func nodeAddress(i int) string { return fmt.Sprintf("10.77.0.%d", i+1) }
 // split makes the packets from one node to another vanish. The sender's table of neighbours gets a wrong, permanent
 // entry: unlike with a route that refuses, neither new nor open connections hear of an error.
 func (w *wires) split(from, to int) error {
+	if w.relay != nil {
+		w.relay.shape(from, to, Way{Loss: 1})
+		return nil
+	}
 	pair := [2]int{from, to}
 	if w.cut[pair] {
 		return nil
@@ -80,6 +92,9 @@ func (w *wires) split(from, to int) error {
 	return w.nodes[from].ip("neigh replace " + nodeAddress(to) + " lladdr " + nowhere + " nud permanent dev eth0")
 }
 
+// shape sets what happens to packets from one node to another. Only with a relay.
+func (w *wires) shape(from, to int, how Way) { w.relay.shape(from, to, how) }
+
 // heal undoes all splits.
 func (w *wires) heal() error {
 	var errs []error
@@ -87,12 +102,18 @@ func (w *wires) heal() error {
 		errs = append(errs, w.nodes[pair[0]].ip("neigh del "+nodeAddress(pair[1])+" dev eth0"))
 	}
 	clear(w.cut)
+	if w.relay != nil {
+		w.relay.heal()
+	}
 	return errors.Join(errs...)
 }
 
 // close lets go of the namespaces; the kernel removes those without a process.
 func (w *wires) close() error {
 	errs := []error{w.hub.file.Close()}
+	if w.relay != nil {
+		errs = append(errs, w.relay.close())
+	}
 	for _, ns := range w.nodes {
 		errs = append(errs, ns.file.Close())
 	}

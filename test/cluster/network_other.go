@@ -16,9 +16,10 @@ type wires struct{}
 // namespace is only ever nil here: the test's own network.
 type namespace struct{}
 
-func newWires() (*wires, error)                     { return nil, errNoNamespaces }
+func newWires(Network) (*wires, error)              { return nil, errNoNamespaces }
 func (*wires) addNode() (*namespace, string, error) { return nil, "", errNoNamespaces }
 func (*wires) split(from, to int) error             { return errNoNamespaces }
+func (*wires) shape(from, to int, how Way)          {}
 func (*wires) heal() error                          { return errNoNamespaces }
 func (*wires) close() error                         { return nil }
 func (*namespace) do(f func() error) error          { return f() }

@@ -103,7 +103,7 @@ func (n *Node) commandLine(more []string) []string {
 	if n.Name != "" {
 		line = append(line, "--name", n.Name)
 	}
-	if o.Network == Namespaces {
+	if o.Network != Loopback {
 		line = append(line, "--bind", n.Host, "--insecure")
 	}
 	line = append(line, o.Args...)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -23,11 +24,16 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	runtime.LockOSThread()
+	if err := privateMounts(); err != nil { // the faults that need them say so
+		fmt.Fprintln(os.Stderr, err)
+	}
+	runtime.UnlockOSThread()
 	flag.Parse()
 	os.Exit(cluster.Main(m))
 }
 
-func allFaults() []fault { return slices.Concat(processFaults) }
+func allFaults() []fault { return slices.Concat(processFaults, networkFaults, diskFaults) }
 
 // TestFaults hurts a cluster under load, again and again, with each fault. Nothing that a client can see may be wrong.
 func TestFaults(t *testing.T) {
@@ -51,7 +57,7 @@ func TestFaults(t *testing.T) {
 					}
 				}
 			}()
-			s := newSubject(t, cluster.Options{Nodes: members, Network: f.network, Args: f.args, Env: f.env})
+			s := newSubject(t, f, cluster.Options{})
 			for i := 0; i < *rounds || time.Since(began) < *duration; i++ {
 				r := s.round(f, *seed+uint64(i))
 				sum.add(r)

@@ -127,6 +127,20 @@ func (h *history) record(o operation) {
 	h.operations = append(h.operations, o)
 }
 
+// doubt takes for unsaid what nodes said within a period. A request may have been sent before.
+func (h *history) doubt(nodes []int, p period) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.operations {
+		if o := &h.operations[i]; slices.Contains(nodes, o.Node) && o.End > p.from && o.Start < p.to {
+			o.Outcome, o.Version = unknown, version.Version{}
+			if o.Kind == get {
+				o.Value = 0
+			}
+		}
+	}
+}
+
 // remark notes something that must not be, once.
 func (h *history) remark(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)

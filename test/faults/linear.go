@@ -3,6 +3,7 @@ package faults
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -80,33 +81,48 @@ func asTwo(past []operation) []operation {
 	return split
 }
 
-// counterExample returns the smallest part of a key's operations that shows that they are not linearizable.
-func counterExample(past []operation, limit time.Duration) string {
-	part := slices.Clone(past)
-	slices.SortFunc(part, func(a, b operation) int { return cmp.Compare(a.Start, b.Start) })
-	without := func(drop func(operation) bool) bool {
-		less := slices.DeleteFunc(slices.Clone(part), drop)
-		if len(less) == len(part) || linearizable(less, limit) != porcupine.Illegal {
-			return false
+const (
+	// exampleLimit is how long the search for a small counter-example goes on, tryLimit how long each step of it.
+	exampleLimit = 5 * time.Second
+	tryLimit     = 200 * time.Millisecond
+)
+
+// counterExample returns a small part of a key's operations that shows that they are not linearizable. It leaves out values with all
+// that found them, so that none is found which was not put, and deletes and reads of nothing: many of them first, then one by one.
+func counterExample(past []operation) string {
+	parts := map[string][]operation{}
+	for i, o := range past {
+		part := fmt.Sprintf("value %d", o.Value)
+		if o.Value == 0 {
+			part = fmt.Sprintf("operation %d", i)
 		}
-		part = less
-		return true
+		parts[part] = append(parts[part], o)
 	}
-	for _, o := range past { // each value with all that found it, so that none is found that was not put
-		if o.Kind == put {
-			without(func(p operation) bool { return p.Kind != remove && p.Value == o.Value })
+	kept := slices.Sorted(maps.Keys(parts))
+	all := func(names []string) (part []operation) {
+		for _, name := range names {
+			part = append(part, parts[name]...)
+		}
+		return part
+	}
+	began := time.Now()
+	for size := len(kept) / 2; size > 0; size /= 2 {
+		for at := 0; at < len(kept) && time.Since(began) < exampleLimit; {
+			less := slices.Concat(kept[:at], kept[min(at+size, len(kept)):])
+			if linearizable(all(less), tryLimit) == porcupine.Illegal {
+				kept = less
+			} else {
+				at += size
+			}
 		}
 	}
-	for _, o := range past {
-		if o.Kind == get || o.Kind == remove {
-			without(func(p operation) bool { return p == o })
-		}
+	example := all(kept)
+	slices.SortFunc(example, func(a, b operation) int { return cmp.Compare(a.Start, b.Start) })
+	var text strings.Builder
+	for _, o := range example {
+		fmt.Fprintln(&text, o)
 	}
-	lines := make([]string, len(part))
-	for i, o := range part {
-		lines[i] = o.String()
-	}
-	return strings.Join(lines, "\n")
+	return text.String()
 }
 
 // order is what was found out about the order of some keys' operations.
@@ -133,14 +149,14 @@ func orderOf(operations []operation, letter string, limit time.Duration) (found 
 		case all == porcupine.Unknown || split == porcupine.Unknown:
 			found.undecided++
 		case split == porcupine.Illegal:
-			found.wrong = append(found.wrong, notLinearizable(key, letter, past, limit))
+			found.wrong = append(found.wrong, notLinearizable(key, letter, past))
 		case all == porcupine.Illegal:
-			found.twice = append(found.twice, notLinearizable(key, letter, past, limit))
+			found.twice = append(found.twice, notLinearizable(key, letter, past))
 		}
 	}
 	return found
 }
 
-func notLinearizable(key, letter string, past []operation, limit time.Duration) string {
-	return fmt.Sprintf("%s (%v) is not linearizable:\n%s", key, settings[letter], counterExample(past, limit))
+func notLinearizable(key, letter string, past []operation) string {
+	return fmt.Sprintf("%s (%v) is not linearizable:\n%s", key, settings[letter], counterExample(past))
 }

@@ -26,10 +26,10 @@ const (
 type fault struct {
 	name    string
 	network cluster.Network
-	args    []string // of all nodes
-	env     []string
 	// needs returns what this machine lacks for it; nil: nothing is needed.
 	needs func() error
+	// prepare changes the nodes before they start; its error is what this machine lacks. nil: nothing is to be done.
+	prepare func(s *subject) error
 	// hold is how long it lasts, at least and at most.
 	hold [2]time.Duration
 	// inject hurts the subject. What it draws comes from random.
@@ -41,6 +41,7 @@ type injury struct {
 	victims  []int  // nodes whose clients may be refused
 	outvoted []int  // nodes that reach no majority from now on until heal
 	diskLost bool   // a node has lost what was on its disk
+	doubtful bool   // what victims said from its begin to its end counts as not said
 	heal     func() // ends it; processes run again when it returns
 	what     string // it did, for messages
 }
@@ -82,10 +83,13 @@ func (s *subject) round(f fault, seed uint64) report {
 	healing := h.now()
 	stopWatching()
 	wound.heal()
-	healed := time.Now()
+	healed, whole := time.Now(), h.now()
 	time.Sleep(between(200*time.Millisecond, 400*time.Millisecond))
 	load.stop()
 
+	if wound.doubtful {
+		h.doubt(wound.victims, period{hit, whole})
+	}
 	r := report{seed: seed, what: wound.what, operations: len(h.operations), history: h}
 	settled, err := s.settleIn(settleLimit)
 	r.recovery = settled.Sub(healed)

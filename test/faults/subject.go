@@ -15,6 +15,7 @@ import (
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
 	"github.com/protocol7/snakes/test/cluster"
+	"github.com/protocol7/snakes/test/volume"
 )
 
 // subject is the cluster that rounds hurt, and what it must have from earlier rounds.
@@ -25,16 +26,24 @@ type subject struct {
 	rounds int
 	has    map[string]found // of all rounds before
 	loose  map[string]bool  // keys of has with a write that may still happen
+
+	volumes []*volume.Volume // the disks of the nodes, if they have their own
 }
 
 // tombstoneAge is so short that deletes of one round are forgotten by the nodes during the next ones.
 const tombstoneAge = "1s"
 
-// newSubject starts a cluster. It ends with the test.
-func newSubject(t testing.TB, o cluster.Options) *subject {
+// newSubject starts a cluster that a fault can hurt. It ends with the test.
+func newSubject(t testing.TB, f fault, o cluster.Options) *subject {
 	t.Helper()
+	o.Nodes, o.Network = members, f.network
 	o.Args = append(o.Args, "--tombstone-age", tombstoneAge, "--checkpoint-size", "1MiB")
 	s := &subject{Cluster: cluster.New(t, o), t: t, has: map[string]found{}, loose: map[string]bool{}}
+	if f.prepare != nil {
+		if err := f.prepare(s); err != nil {
+			cluster.Missing(t, "this fault lacks %v", err)
+		}
+	}
 	s.Start()
 	for _, n := range s.Nodes() {
 		s.nodes = append(s.nodes, endpointOf(n))

@@ -11,15 +11,16 @@ import (
 
 	"github.com/protocol7/snakes/replication"
 	"github.com/protocol7/snakes/replication/version"
+	"github.com/protocol7/snakes/test/volume"
 )
 
 // history is what clients asked of a node, were answered and were told, since it was last found to
 // be in order. It is safe for concurrent use.
 //
 // Whatever is noted as told must be there from then on. What a node answers once the power began
-// to be cut is not: see image.cut. That may have happened or not, as if there had been no answer.
+// to be cut is not: see volume.Volume.Cut. That may have happened or not, as if there had been no answer.
 type history struct {
-	outage func() outage
+	outage func() volume.Outage
 
 	mu     sync.Mutex // guards the fields below
 	writes uint64     // numbered so far
@@ -40,7 +41,7 @@ type write struct {
 	version version.Version // zero as long as there is no answer
 }
 
-func newHistory(power func() outage) *history {
+func newHistory(power func() volume.Outage) *history {
 	return &history{outage: power, keys: map[string]*past{}}
 }
 
@@ -91,7 +92,7 @@ func (h *history) wasRemoved(key string, v version.Version) {
 // tell notes what a node told just now, and reports whether that was in time. h.mu is held.
 func (h *history) tell(p *past, v version.Version, deleted bool) bool {
 	now := time.Now()
-	if began := h.outage().began; !began.IsZero() && !now.Before(began) {
+	if began := h.outage().Began; !began.IsZero() && !now.Before(began) {
 		return false
 	}
 	if v.Compare(p.told) > 0 {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/protocol7/snakes/test/cluster"
+	"github.com/protocol7/snakes/test/volume"
 )
 
 var (
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	// Without a namespace there are no mounts either: the tests say what is missing.
-	if err := alone(); err != nil {
+	if err := volume.PrivateMounts(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
 	runtime.UnlockOSThread()

@@ -15,9 +15,12 @@ import (
 	"time"
 
 	"github.com/protocol7/snakes/test/cluster"
+	"github.com/protocol7/snakes/test/volume"
 )
 
 const (
+	// volumeBytes is the size of the node's disk.
+	volumeBytes = 192 << 20
 	// startDeadline is how long a node may take to be ready.
 	startDeadline = 20 * time.Second
 	// loadTime is how long users work at most before the power is cut.
@@ -28,7 +31,7 @@ const (
 
 // rig is a node with its data on a file system whose power can be cut.
 type rig struct {
-	image   *image
+	volume  *volume.Volume
 	watch   *watch
 	node    *cluster.Node
 	history *history
@@ -46,17 +49,17 @@ type rig struct {
 func newRig(t testing.TB, options, data string) *rig {
 	t.Helper()
 	dir := t.TempDir()
-	i, err := newImage(dir, options)
+	v, err := volume.New(dir, options, volumeBytes)
 	if err != nil {
 		cluster.Missing(t, "this test cuts the power of a file system and lacks %v", err)
 	}
-	r := &rig{image: i, history: newHistory(i.outage), syncs: map[string]int{}}
+	r := &rig{volume: v, history: newHistory(v.Outage), syncs: map[string]int{}}
 	t.Cleanup(func() {
-		if err := i.close(); err != nil {
+		if err := v.Close(); err != nil {
 			t.Errorf("close the file system: %v", err)
 		}
 	})
-	data = filepath.Join(i.dir, data)
+	data = filepath.Join(v.Dir, data)
 	if r.watch, err = newWatch(dir, data); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +200,7 @@ func (r *rig) round(p plan) error {
 			return err
 		}
 	}
-	if err := r.image.restore(); err != nil {
+	if err := r.volume.Restore(); err != nil {
 		return err
 	}
 	return r.start(p, p.starting)
@@ -208,8 +211,8 @@ func (r *rig) begin() error {
 	if r.node.Running() {
 		r.node.End()
 	}
-	r.history, r.nodeID = newHistory(r.image.outage), ""
-	return errors.Join(os.RemoveAll(r.node.Data), r.image.sync())
+	r.history, r.nodeID = newHistory(r.volume.Outage), ""
+	return errors.Join(os.RemoveAll(r.node.Data), r.volume.Sync())
 }
 
 // load has users work until the power is cut at p's moment, and kills the node.
@@ -247,7 +250,7 @@ func (r *rig) cutAt(m moment) error {
 		if m.is(s) {
 			if count++; count == m.nth {
 				if m.delay == 0 {
-					cut = r.image.cut() // before the sync is done
+					cut = r.volume.Cut() // before the sync is done
 				}
 				close(reached)
 			}
@@ -259,7 +262,7 @@ func (r *rig) cutAt(m moment) error {
 		time.Sleep(m.delay)
 	case <-time.After(m.limit):
 	}
-	err = errors.Join(err, r.image.cut(), r.watch.tell(r.sees), cut)
+	err = errors.Join(err, r.volume.Cut(), r.watch.tell(r.sees), cut)
 	r.cuts++
 	return err
 }
@@ -296,7 +299,7 @@ func (r *rig) start(p plan, cuts []moment) error {
 		r.node.Launch()
 		err := r.cutAt(m)
 		r.node.End()
-		if err = errors.Join(err, r.image.restore()); err != nil {
+		if err = errors.Join(err, r.volume.Restore()); err != nil {
 			return err
 		}
 	}

@@ -63,7 +63,7 @@ func (u *users) work(ctx context.Context, seed uint64) {
 			for ctx.Err() == nil {
 				began := time.Now()
 				acknowledged, err := u.request(ctx, random)
-				if off := u.history.outage().off; acknowledged && !off.IsZero() && began.After(off) {
+				if off := u.history.outage().Off; acknowledged && !off.IsZero() && began.After(off) {
 					err = errors.Join(err, fmt.Errorf("a write was acknowledged that was sent %v after the power was off", began.Sub(off)))
 				}
 				u.note(acknowledged, err)
