@@ -102,6 +102,9 @@ type Config struct {
 	// other members; the rest is for requests under way. Below 0.6 s it only shortens the wait
 	// for requests.
 	DrainTimeout time.Duration
+	// Now reads the wall clock that writes are stamped by and that is compared with those of other members; nil means time.Now. It must be
+	// safe for concurrent use.
+	Now func() time.Time
 	// Version is the release, at most 32 bytes, as other nodes and people are told.
 	Version string
 	// Logger gets all logs; nil means none.

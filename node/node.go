@@ -143,7 +143,7 @@ func (n *Node) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("begin to write: %w", err)
 	}
-	clock := version.NewClock(nil, floor)
+	clock := version.NewClock(n.cfg.Now, floor)
 	if n.transport, err = transport.Listen(transport.Config{
 		Bind: n.cfg.listenAt(), Logger: n.logger, MaxUnclaimed: n.door.Unclaimed,
 	}); err != nil {
@@ -203,7 +203,8 @@ func (n *Node) replicate(clock *version.Clock) (err error) {
 		return err
 	}
 	n.coordinator, err = replication.New(replication.Config{
-		Store: n.store, Members: members, Peers: n.peers, Clock: clock, Origin: n.origin, Memory: n.memory, Logger: n.logger,
+		Store: n.store, Members: members, Peers: n.peers, Clock: clock, Now: n.cfg.Now, Origin: n.origin, Memory: n.memory,
+		Logger: n.logger,
 	})
 	if err != nil {
 		return err

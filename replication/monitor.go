@@ -39,7 +39,7 @@ type MonitorConfig struct {
 	// Interval is the time between two exchanges with one peer, 1 s by default, give or take
 	// a quarter. Lower, and frozen peers are noticed and forgiven sooner, at more traffic.
 	Interval time.Duration
-	// Silence is how long one exchange may take, 1 s by default.
+	// Silence is how long one exchange may take, DefaultSilence by default.
 	Silence time.Duration
 	// Heard, unless nil, is called after each exchange with what the peer has seen, which must
 	// not be changed. It must not block, and is called for several peers at a time.
