@@ -17,7 +17,16 @@ func seesAlive(observer *Node, want int) error {
 
 func TestCutSidesDoNotHearEachOtherUntilHealed(t *testing.T) {
 	t.Parallel()
-	c := fakeCluster(t, 3, Namespaces, "good")
+	for name, network := range map[string]Network{"switch": Namespaces, "relay": Relayed} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testCut(t, network)
+		})
+	}
+}
+
+func testCut(t *testing.T, network Network) {
+	c := fakeCluster(t, 3, network, "good")
 	c.Start()
 	c.Cut([]int{0}, []int{1, 2})
 	for i, want := range []int{1, 2, 2} {

@@ -189,10 +189,10 @@ func (k *keyChecker) mayBeDeleted(v version.Version, by time.Duration) bool {
 }
 
 // checkReadsAfterWrites: with w=all and r=1 a read finds what was acknowledged before it began, or something newer; but what another
-// read found need not be everywhere.
+// read found need not be everywhere, and a node that lost its disk answers r=1 from what it has until it has joined again.
 func (k *keyChecker) checkReadsAfterWrites() {
 	for _, o := range k.past {
-		if o.Kind != get || !o.answered() {
+		if o.Kind != get || !o.answered() || k.c.diskLost && slices.Contains(k.c.victims, o.Node) {
 			continue
 		}
 		var newest floor

@@ -111,6 +111,13 @@ func TestWriteUnderTwoVersionsCountsAsTwo(t *testing.T) {
 	if got := orderOf(past, "d", time.Minute); len(got.wrong) != 0 || len(got.twice) != 1 {
 		t.Errorf("got %+v, want one key with a write that showed twice", got)
 	}
+	gone := []operation{
+		op(put, 1, 1, 0, 1, done), op(remove, 0, 4, 2, 9, done), op(get, 0, 0, 3, 4, absent),
+		op(put, 2, 3, 3, 9, done), op(get, 2, 3, 5, 6, done), op(get, 0, 0, 10, 11, absent),
+	}
+	if got := orderOf(gone, "d", time.Minute); len(got.wrong) != 0 || len(got.twice) != 1 {
+		t.Errorf("got %+v, want one key with a delete that showed twice", got)
+	}
 	past = append(past, op(get, 2, 2, 12, 13, done))
 	if got := orderOf(past, "d", time.Minute); len(got.wrong) != 1 || len(got.twice) != 0 {
 		t.Errorf("with a stale read as well: got %+v, want one key that is wrong", got)
@@ -118,7 +125,7 @@ func TestWriteUnderTwoVersionsCountsAsTwo(t *testing.T) {
 }
 
 func TestValueIsKnownByItsBytes(t *testing.T) {
-	value := valueOf("r1d0", 7, sizeOf(7))
+	value := valueOf("r1d0", 7, sizeOf("r1d0", 7))
 	if number, err := numberOf("r1d0", value); number != 7 || err != nil {
 		t.Errorf("the value of 7 is %d, %v", number, err)
 	}

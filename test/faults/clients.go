@@ -23,6 +23,9 @@ const (
 	pause = 4 * time.Millisecond
 	// keysEach is how many keys there are of each setting, per round: so few that clients meet.
 	keysEach = 6
+	// onceEach is how many keys there are that are put before the fault, half of which are deleted during it; all are read only
+	// after that, so that nodes forget the tombstones.
+	onceEach = 8
 	// plainEach is how many clients with the default levels each node has; one more has all settings.
 	plainEach = 2
 )
@@ -33,6 +36,7 @@ type clients struct {
 	history *history
 	nodes   []endpoint
 	round   string // what its keys begin with
+	mixed   string // letters of the settings of those clients that have several; one that is there twice is drawn twice as often
 	seed    uint64
 	end     context.CancelFunc
 	work    sync.WaitGroup
@@ -57,7 +61,7 @@ func (c *clients) start() {
 		for i := range plainEach + 1 {
 			client, letters := id, "d"
 			if i == plainEach {
-				letters = "qqaoo"
+				letters = c.mixed
 			}
 			c.work.Go(func() {
 				random := rand.New(rand.NewPCG(c.seed, uint64(client)))
@@ -70,6 +74,42 @@ func (c *clients) start() {
 			id++
 		}
 	}
+}
+
+// prepare puts the keys that are written once.
+func (c *clients) prepare() {
+	for i := range onceEach {
+		c.send(operation{Kind: put, Key: c.once(i), Node: i % len(c.nodes), Value: c.history.number()})
+	}
+}
+
+// deleteOnce deletes half of these keys through nodes.
+func (c *clients) deleteOnce(nodes []int) {
+	for i := 1; i < onceEach && len(nodes) > 0; i += 2 {
+		c.send(operation{Kind: remove, Key: c.once(i), Node: nodes[i%len(nodes)]})
+	}
+}
+
+func (c *clients) once(i int) string { return fmt.Sprintf("%sonce%d", c.round, i) }
+
+// bulk puts that many large values under keys of their own through a node.
+func (c *clients) bulk(node, keys int) {
+	for i := range keys {
+		c.send(operation{Kind: put, Key: fmt.Sprintf("%sbulk%d", c.round, i), Node: node, Value: c.history.number()})
+	}
+}
+
+// send does and records an operation with default levels that is not one of the usual ones.
+func (c *clients) send(o operation) {
+	o.Client, o.Setting, o.Start = -1, "d", c.history.now()
+	method, body := http.MethodDelete, ""
+	if o.Kind == put {
+		method, body = http.MethodPut, valueOf(o.Key, o.Value, sizeOf(o.Key, o.Value))
+	}
+	a := c.nodes[o.Node].ask(method, "/"+o.Key, body, nil)
+	o.End = c.history.now()
+	a.settle(&o)
+	c.history.record(o)
 }
 
 // stop waits until all requests have ended.
@@ -92,12 +132,15 @@ func (c *clients) one(client, node int, s setting, random *rand.Rand) {
 	switch n := random.IntN(40); {
 	case n < 18:
 		o.Kind, method, query = get, http.MethodGet, s.r
+		if s.letter == "d" && n < 3 {
+			o.Key = c.once(random.IntN(onceEach))
+		}
 	case n < 21:
 		o.Kind, method, query = remove, http.MethodDelete, s.w
 	default:
 		o.Kind, method, query = put, http.MethodPut, s.w
 		o.Value = c.history.number()
-		body = valueOf(o.Key, o.Value, sizeOf(o.Value))
+		body = valueOf(o.Key, o.Value, sizeOf(o.Key, o.Value))
 		if n == 39 {
 			query, header = misuse(random, query)
 		}

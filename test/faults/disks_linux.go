@@ -59,9 +59,10 @@ func onVolumes(name string, hold [2]time.Duration, inject func(s *subject, rando
 }
 
 // mountVolumes gives each node a file system for its data.
-func mountVolumes(s *subject) error {
+func mountVolumes(s *subject, mount string) error {
+	options := strings.TrimSuffix("errors=remount-ro,"+mount, ",")
 	for i, n := range s.Nodes() {
-		v, err := volume.New(s.t.TempDir(), "errors=remount-ro", volumeBytes)
+		v, err := volume.New(s.t.TempDir(), options, volumeBytes)
 		if err != nil {
 			return err
 		}

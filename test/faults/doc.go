@@ -4,9 +4,11 @@
 // cluster settles; then everything that clients were told is compared with what a correct cluster could have told them, and with
 // what the nodes have in the end. Rounds of one fault follow each other on one cluster, whose nodes forget tombstones after a second.
 //
-//	go test ./test/faults                                          two rounds of each fault
+//	go test ./test/faults                                          a few faults; with CI=true one round of each
 //	go test ./test/faults -run TestFaults/kill -rounds 200 -seed 7 -v
 //	go test ./test/faults -duration 10m -timeout 10h -results RESULTS.md
+//
+// As many faults are tried at the same time as there are processors; with -parallel 1 none disturbs another's times.
 //
 // The seed is printed; round i of -seed S is the first round of -seed S+i, as far as rounds are not about time. The history of a round
 // that went wrong is kept, one operation a line, see -histories. RESULTS.md has the counts of all runs, by fault and commit.
@@ -45,5 +47,16 @@
 // hit; failed counts the requests there that were answered badly or not at all. The time to recover is that from the end of the fault,
 // when processes run again and networks are whole, to the moment when all nodes are ready and have the same.
 //
-// Power cuts are played by package power, and the protocol with fake time and messages by replication/model.
+// # Whether it would notice
+//
+// TestEachPlantedBugIsFound builds the program with one mistake each, and says within how many rounds each has to be found: see bugs.
+// TestWhichSettingsAreLinearizable looks for examples against the settings of which README does not say that they are.
+//
+// # What it needs
+//
+// Linux and root; iproute2 and TUN devices for networks, loop devices and e2fsprogs for disks, strace for system calls that
+// fail. What is missing is said, and fails with CI=true. Networks are namespaces, whose packets a relay of package cluster carries.
+// Clocks are those of nodes that this package's own program turns into, since nothing else can shift the clock of a Go program.
+//
+// Power cuts of a node alone are played by package power, which knows its syncs, and the protocol with fake time and messages by replication/model.
 package faults

@@ -15,17 +15,26 @@ import (
 )
 
 // register is one key as porcupine knows it: its state is the number of the value, 0 for none.
-var register = porcupine.Model{
-	Init: func() any { return uint64(0) },
-	Step: func(state, input, _ any) (bool, any) {
+var register = porcupine.NondeterministicModel{
+	Init: func() []any { return []any{uint64(0)} },
+	Step: func(state, input, _ any) []any {
 		o := input.(operation)
-		if o.Kind == get {
-			return state.(uint64) == o.Value, state
+		switch {
+		case o.Kind == get && state.(uint64) == o.Value:
+			return []any{state}
+		case o.Kind == get:
+			return nil
+		case o.Note == perhaps:
+			return []any{state, o.Value}
 		}
-		return true, o.Value
+		return []any{o.Value}
 	},
-	DescribeOperation: func(input, _ any) string { return input.(operation).String() },
 }
+
+var registerModel = register.ToModel()
+
+// perhaps is the note of a write that did happen or did not.
+const perhaps = "perhaps"
 
 // linearizable says whether there is an order of a key's operations in which each happened at one moment between its start
 // and its end. A write of which nobody knows what came of it may have happened at any time from its start on, or never.
@@ -52,16 +61,17 @@ func linearizable(past []operation, limit time.Duration) porcupine.CheckResult {
 	if len(all) == 0 {
 		return porcupine.Ok
 	}
-	return porcupine.CheckOperationsTimeout(register, all, limit)
+	return porcupine.CheckOperationsTimeout(registerModel, all, limit)
 }
 
 // asTwo returns the operations with each write that was seen under two versions as two writes of different values at the same time:
-// one that met something newer and was stamped anew may show, be overwritten, and show again.
+// one that met something newer and was stamped anew may show, be overwritten, and show again. Under how many versions a delete was
+// seen nobody knows, so each may be two.
 func asTwo(past []operation) []operation {
 	number := map[version.Version]uint64{} // of a value at one of its versions
 	versions := map[uint64][]version.Version{}
 	for _, o := range past {
-		if o.Outcome == done && o.Value != 0 && number[o.Version] == 0 {
+		if o.Outcome == done && o.Kind != remove && number[o.Version] == 0 {
 			number[o.Version] = uint64(len(number) + 1)
 			versions[o.Value] = append(versions[o.Value], o.Version)
 		}
@@ -71,6 +81,10 @@ func asTwo(past []operation) []operation {
 		if o.Kind != put {
 			o.Value = number[o.Version]
 			split = append(split, o)
+			if o.Kind == remove {
+				o.Note = perhaps
+				split = append(split, o)
+			}
 			continue
 		}
 		for _, v := range versions[o.Value] {
@@ -88,15 +102,21 @@ const (
 )
 
 // counterExample returns a small part of a key's operations that shows that they are not linearizable. It leaves out values with all
-// that found them, so that none is found which was not put, and deletes and reads of nothing: many of them first, then one by one.
+// that found them, so that none is found which was not put, and reads of nothing: many of them first, then one by one; and
+// all deletes if nothing is left that needs them.
 func counterExample(past []operation) string {
 	parts := map[string][]operation{}
+	var deletes []operation
 	for i, o := range past {
-		part := fmt.Sprintf("value %d", o.Value)
-		if o.Value == 0 {
-			part = fmt.Sprintf("operation %d", i)
+		switch {
+		case o.Kind == remove:
+			deletes = append(deletes, o)
+		case o.Value == 0:
+			parts[fmt.Sprintf("operation %d", i)] = []operation{o}
+		default:
+			part := fmt.Sprintf("value %d", o.Value)
+			parts[part] = append(parts[part], o)
 		}
-		parts[part] = append(parts[part], o)
 	}
 	kept := slices.Sorted(maps.Keys(parts))
 	all := func(names []string) (part []operation) {
@@ -109,7 +129,7 @@ func counterExample(past []operation) string {
 	for size := len(kept) / 2; size > 0; size /= 2 {
 		for at := 0; at < len(kept) && time.Since(began) < exampleLimit; {
 			less := slices.Concat(kept[:at], kept[min(at+size, len(kept)):])
-			if linearizable(all(less), tryLimit) == porcupine.Illegal {
+			if linearizable(append(all(less), deletes...), tryLimit) == porcupine.Illegal {
 				kept = less
 			} else {
 				at += size
@@ -117,6 +137,17 @@ func counterExample(past []operation) string {
 		}
 	}
 	example := all(kept)
+	first, last := time.Duration(math.MaxInt64), time.Duration(0)
+	for _, o := range example {
+		first, last = min(first, o.Start), max(last, o.End)
+	}
+	if linearizable(example, tryLimit) != porcupine.Illegal || slices.ContainsFunc(example, func(o operation) bool { return o.Value == 0 }) {
+		for _, o := range deletes {
+			if o.wrote() && o.End > first && o.Start < last { // no others can matter to a reader
+				example = append(example, o)
+			}
+		}
+	}
 	slices.SortFunc(example, func(a, b operation) int { return cmp.Compare(a.Start, b.Start) })
 	var text strings.Builder
 	for _, o := range example {

@@ -4,15 +4,20 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/protocol7/snakes/test/cluster"
 )
 
 // processFaults are about processes that end, stand still or come back as somebody else.
 var processFaults = []fault{
 	{name: "kill -9 of one", hold: lasting(600*time.Millisecond, 1800*time.Millisecond), inject: killOne},
+	{name: "away while keys are deleted", hold: lasting(3*time.Second, 5*time.Second), inject: killOne},
+	{name: "kill -9 while it catches up", args: []string{"--sync-limit", "2MiB"}, hold: lasting(0, 100*time.Millisecond), inject: killCatchingUp},
 	{name: "kill -9 of all", hold: lasting(0, 300*time.Millisecond), inject: killAll},
 	{name: "frozen node", hold: lasting(1200*time.Millisecond, 4*time.Second), inject: freezeOne},
 	{name: "rolling restart", hold: lasting(0, 200*time.Millisecond), inject: restartEach},
 	{name: "old copy of a data directory", hold: lasting(200*time.Millisecond, 600*time.Millisecond), inject: oldCopy},
+	{name: "twins with one id", hold: lasting(200*time.Millisecond, 600*time.Millisecond), inject: twins},
 	{name: "wiped disk", hold: lasting(300*time.Millisecond, 800*time.Millisecond), inject: wipe},
 }
 
@@ -25,6 +30,38 @@ func killOne(s *subject, random *rand.Rand) injury {
 		victims: []int{victim}, what: fmt.Sprintf("n%d killed", victim),
 		heal: func() { s.Node(victim).Start() },
 	}
+}
+
+// killCatchingUp kills a node, and once more while it fetches what it missed.
+func killCatchingUp(s *subject, random *rand.Rand) injury {
+	victim := random.IntN(len(s.nodes))
+	n := s.Node(victim)
+	n.Kill()
+	s.load.bulk((victim+1)%len(s.nodes), 48)
+	n.Start()
+	time.Sleep(time.Duration(random.Int64N(int64(1500 * time.Millisecond))))
+	n.Kill()
+	return injury{
+		victims: []int{victim}, what: fmt.Sprintf("n%d killed while it caught up", victim),
+		heal: func() { n.Start() },
+	}
+}
+
+// twins starts a second process with the data, and so the id, of a node that runs. It has to refuse.
+func twins(s *subject, random *rand.Rand) injury {
+	victim := random.IntN(len(s.nodes))
+	n := s.Node(victim)
+	n.Kill()
+	data := n.CopyData()
+	n.Start()
+	s.AwaitMembers(settleLimit)
+	twin := cluster.New(s.t, cluster.Options{Nodes: 1, ClusterName: s.name}).Node(0)
+	twin.PutBack(data)
+	twin.Launch("--join", n.Addr())
+	if code := twin.AwaitExit(settleLimit); code != 1 {
+		s.t.Errorf("the twin of %s ended with exit code %d, want 1", n, code)
+	}
+	return injury{victims: []int{victim}, what: fmt.Sprintf("a twin of n%d", victim), heal: func() {}}
 }
 
 func everyone(s *subject) []int {

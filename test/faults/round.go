@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/protocol7/snakes/test/cluster"
@@ -15,7 +16,7 @@ const (
 	// recoveryLimit is how long after the end of a fault all nodes may take to be ready and to have the same.
 	recoveryLimit = 15 * time.Second
 	// settleLimit is how long rounds wait for that at most, so that a slow recovery is told from none.
-	settleLimit = 60 * time.Second
+	settleLimit = 40 * time.Second
 	// linearLimit is how long one key's operations may take to be ordered.
 	linearLimit = 5 * time.Second
 	// members is how many nodes a subject has.
@@ -26,10 +27,16 @@ const (
 type fault struct {
 	name    string
 	network cluster.Network
+	// clocks: the clocks of the nodes can be set.
+	clocks bool
+	// args are added to the command lines of all nodes.
+	args []string
 	// needs returns what this machine lacks for it; nil: nothing is needed.
 	needs func() error
+	// mount has more options of the disks, if the nodes have their own.
+	mount string
 	// prepare changes the nodes before they start; its error is what this machine lacks. nil: nothing is to be done.
-	prepare func(s *subject) error
+	prepare func(s *subject, mount string) error
 	// hold is how long it lasts, at least and at most.
 	hold [2]time.Duration
 	// inject hurts the subject. What it draws comes from random.
@@ -71,7 +78,9 @@ func (s *subject) round(f fault, seed uint64) report {
 	}
 	s.rounds++
 	h := newHistory()
-	load := &clients{history: h, nodes: s.nodes, round: fmt.Sprintf("r%d", s.rounds), seed: seed}
+	load := &clients{history: h, nodes: s.nodes, round: fmt.Sprintf("r%d", s.rounds), mixed: s.mixed, seed: seed}
+	s.load = load
+	load.prepare()
 	load.start()
 	time.Sleep(between(200*time.Millisecond, 500*time.Millisecond))
 
@@ -79,7 +88,10 @@ func (s *subject) round(f fault, seed uint64) report {
 	wound := f.inject(s, random)
 	hurt := h.now()
 	stopWatching := s.watch(h, wound)
+	var deletes sync.WaitGroup
+	deletes.Go(func() { load.deleteOnce(s.spared(wound.victims)) })
 	time.Sleep(between(f.hold[0], f.hold[1]))
+	deletes.Wait()
 	healing := h.now()
 	stopWatching()
 	wound.heal()
@@ -110,6 +122,11 @@ func (s *subject) round(f fault, seed uint64) report {
 	})
 	r.window, r.failed = window(plain, period{hit, healing}), failures(plain)
 	return r
+}
+
+// spared returns the nodes that are no victims.
+func (s *subject) spared(victims []int) []int {
+	return slices.DeleteFunc(everyone(s), func(i int) bool { return slices.Contains(victims, i) })
 }
 
 // judge checks what clients saw and what there is in the end.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -22,11 +23,14 @@ import (
 type subject struct {
 	*cluster.Cluster
 	t      testing.TB
+	name   string // of the cluster
 	nodes  []endpoint
 	rounds int
 	has    map[string]found // of all rounds before
 	loose  map[string]bool  // keys of has with a write that may still happen
 
+	mixed   string           // settings of some clients, see clients
+	load    *clients         // of the round under way
 	volumes []*volume.Volume // the disks of the nodes, if they have their own
 }
 
@@ -37,10 +41,19 @@ const tombstoneAge = "1s"
 func newSubject(t testing.TB, f fault, o cluster.Options) *subject {
 	t.Helper()
 	o.Nodes, o.Network = members, f.network
+	if f.clocks {
+		self, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.Binary, o.Env = self, append(o.Env, programVariable+"=1")
+	}
 	o.Args = append(o.Args, "--tombstone-age", tombstoneAge, "--checkpoint-size", "1MiB")
-	s := &subject{Cluster: cluster.New(t, o), t: t, has: map[string]found{}, loose: map[string]bool{}}
+	o.Args = append(o.Args, f.args...)
+	o.ClusterName = fmt.Sprintf("faults%d-%d", os.Getpid(), time.Now().UnixNano())
+	s := &subject{Cluster: cluster.New(t, o), t: t, name: o.ClusterName, mixed: "qqaoo", has: map[string]found{}, loose: map[string]bool{}}
 	if f.prepare != nil {
-		if err := f.prepare(s); err != nil {
+		if err := f.prepare(s, f.mount); err != nil {
 			cluster.Missing(t, "this fault lacks %v", err)
 		}
 	}
