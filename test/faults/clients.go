@@ -36,6 +36,7 @@ type clients struct {
 	history *history
 	nodes   []endpoint
 	round   string // what its keys begin with
+	plain   string // letters of the settings of the plain clients, "d" but for tests of other ones
 	mixed   string // letters of the settings of those clients that have several; one that is there twice is drawn twice as often
 	seed    uint64
 	end     context.CancelFunc
@@ -59,7 +60,7 @@ func (c *clients) start() {
 	id := 0
 	for node := range c.nodes {
 		for i := range plainEach + 1 {
-			client, letters := id, "d"
+			client, letters := id, c.plain
 			if i == plainEach {
 				letters = c.mixed
 			}

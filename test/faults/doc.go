@@ -2,7 +2,8 @@
 //
 // A round: clients of all nodes write, delete and read a few keys; a fault begins, lasts for a while and ends; the clients stop; the
 // cluster settles; then everything that clients were told is compared with what a correct cluster could have told them, and with
-// what the nodes have in the end. Rounds of one fault follow each other on one cluster, whose nodes forget tombstones after a second.
+// what the nodes have in the end. Rounds of one fault follow each other on one cluster, whose nodes forget tombstones after 20 s, or after
+// one where no write can be on its way for longer.
 //
 //	go test ./test/faults                                          a few faults; with CI=true one round of each
 //	go test ./test/faults -run TestFaults/kill -rounds 200 -seed 7 -v
@@ -26,7 +27,7 @@
 //
 //   - I1: what a node answers at r=1 never gets older.
 //   - I3, I9: what was acknowledged is there in the end, or something newer; with a disk lost, what one node alone
-//     acknowledged is exempt.
+//     acknowledged is exempt. And no node finds that it lacks what it told others, unless its disk was lost.
 //   - I2, I4: within 15 s all nodes are ready, see each other, and have the same digest, which is that of all the keys that each of them
 //     lists and serves.
 //   - I5: what was deleted stays so, over the rounds after the nodes forgot it, too.

@@ -46,6 +46,7 @@ var networkFaults = []fault{
 	})),
 	everywhere("UDP blocked", cluster.Way{NoUDP: true}, false),
 	everywhere("delay and jitter", cluster.Way{Delay: 20 * time.Millisecond, Jitter: 60 * time.Millisecond}, false),
+	everywhere("jitter", cluster.Way{Jitter: 25 * time.Millisecond}, false),
 	everywhere("one packet of twenty lost", cluster.Way{Loss: 0.05}, true),
 	everywhere("doubled and overtaken", cluster.Way{Doubled: 0.1, Overtaken: 0.1}, false),
 	cutting("flapping link", flap),

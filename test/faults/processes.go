@@ -10,15 +10,15 @@ import (
 
 // processFaults are about processes that end, stand still or come back as somebody else.
 var processFaults = []fault{
-	{name: "kill -9 of one", hold: lasting(600*time.Millisecond, 1800*time.Millisecond), inject: killOne},
-	{name: "away while keys are deleted", hold: lasting(3*time.Second, 5*time.Second), inject: killOne},
+	{name: "kill -9 of one", args: soonForgotten, hold: lasting(600*time.Millisecond, 1800*time.Millisecond), inject: killOne},
+	{name: "away while keys are deleted", args: soonForgotten, hold: lasting(3*time.Second, 5*time.Second), inject: killOne},
 	{name: "kill -9 while it catches up", args: []string{"--sync-limit", "2MiB"}, hold: lasting(0, 100*time.Millisecond), inject: killCatchingUp},
-	{name: "kill -9 of all", hold: lasting(0, 300*time.Millisecond), inject: killAll},
+	{name: "kill -9 of all", args: soonForgotten, hold: lasting(0, 300*time.Millisecond), inject: killAll},
 	{name: "frozen node", hold: lasting(1200*time.Millisecond, 4*time.Second), inject: freezeOne},
-	{name: "rolling restart", hold: lasting(0, 200*time.Millisecond), inject: restartEach},
-	{name: "old copy of a data directory", hold: lasting(200*time.Millisecond, 600*time.Millisecond), inject: oldCopy},
+	{name: "rolling restart", args: soonForgotten, hold: lasting(0, 200*time.Millisecond), inject: restartEach},
+	{name: "old copy of a data directory", args: soonForgotten, hold: lasting(200*time.Millisecond, 600*time.Millisecond), inject: oldCopy},
 	{name: "twins with one id", hold: lasting(200*time.Millisecond, 600*time.Millisecond), inject: twins},
-	{name: "wiped disk", hold: lasting(300*time.Millisecond, 800*time.Millisecond), inject: wipe},
+	{name: "wiped disk", args: soonForgotten, hold: lasting(300*time.Millisecond, 800*time.Millisecond), inject: wipe},
 }
 
 func lasting(least, most time.Duration) [2]time.Duration { return [2]time.Duration{least, most} }

@@ -78,7 +78,7 @@ func (s *subject) round(f fault, seed uint64) report {
 	}
 	s.rounds++
 	h := newHistory()
-	load := &clients{history: h, nodes: s.nodes, round: fmt.Sprintf("r%d", s.rounds), mixed: s.mixed, seed: seed}
+	load := &clients{history: h, nodes: s.nodes, round: fmt.Sprintf("r%d", s.rounds), plain: s.plain, mixed: s.mixed, seed: seed}
 	s.load = load
 	load.prepare()
 	load.start()
@@ -140,6 +140,11 @@ func (s *subject) judge(r *report, c circumstances, prefix string) {
 		r.wrong = append(r.wrong, err.Error())
 	}
 	r.wrong = append(r.wrong, r.history.remarks...)
+	if asides := s.countAsides(); asides > s.asides && !c.diskLost {
+		r.wrong = append(r.wrong, "a node set its data aside, since it lacks what it told others, and no disk was lost")
+	} else {
+		s.asides = asides
+	}
 	r.wrong = append(r.wrong, s.remember(has, r.history.operations)...)
 	r.wrong = append(r.wrong, check(r.history.operations, c)...)
 	for letter, setting := range settings {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -28,14 +29,20 @@ type subject struct {
 	rounds int
 	has    map[string]found // of all rounds before
 	loose  map[string]bool  // keys of has with a write that may still happen
+	asides int              // how many times a node has set data aside
 
-	mixed   string           // settings of some clients, see clients
+	plain   string           // settings of some clients, see clients
+	mixed   string           // and of the others
 	load    *clients         // of the round under way
 	volumes []*volume.Volume // the disks of the nodes, if they have their own
 }
 
-// tombstoneAge is so short that deletes of one round are forgotten by the nodes during the next ones.
-const tombstoneAge = "1s"
+// tombstoneAge is as short as it may be, so that nodes forget deletes of one round during the next ones: above it no write is on its
+// way any more, see node.Config.TombstoneAge.
+const tombstoneAge = "20s"
+
+// soonForgotten is for faults that leave no write on its way: those that end processes, and with them their connections.
+var soonForgotten = []string{"--tombstone-age", "1s"}
 
 // newSubject starts a cluster that a fault can hurt. It ends with the test.
 func newSubject(t testing.TB, f fault, o cluster.Options) *subject {
@@ -51,7 +58,7 @@ func newSubject(t testing.TB, f fault, o cluster.Options) *subject {
 	o.Args = append(o.Args, "--tombstone-age", tombstoneAge, "--checkpoint-size", "1MiB")
 	o.Args = append(o.Args, f.args...)
 	o.ClusterName = fmt.Sprintf("faults%d-%d", os.Getpid(), time.Now().UnixNano())
-	s := &subject{Cluster: cluster.New(t, o), t: t, name: o.ClusterName, mixed: "qqaoo", has: map[string]found{}, loose: map[string]bool{}}
+	s := &subject{Cluster: cluster.New(t, o), t: t, name: o.ClusterName, plain: "d", mixed: "qqaoo", has: map[string]found{}, loose: map[string]bool{}}
 	if f.prepare != nil {
 		if err := f.prepare(s, f.mount); err != nil {
 			cluster.Missing(t, "this fault lacks %v", err)
@@ -62,6 +69,15 @@ func newSubject(t testing.TB, f fault, o cluster.Options) *subject {
 		s.nodes = append(s.nodes, endpointOf(n))
 	}
 	return s
+}
+
+// countAsides returns how many times the nodes have set data aside, which they do when it turns out to be an old copy.
+func (s *subject) countAsides() (number int) {
+	for _, n := range s.Nodes() {
+		found, _ := filepath.Glob(filepath.Join(n.Data, "aside", "*")) // the pattern is good
+		number += len(found)
+	}
+	return number
 }
 
 // settled returns nil when all nodes are ready, see each other alive and have the same.
