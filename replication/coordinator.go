@@ -16,7 +16,7 @@ import (
 // Defaults of Config and MonitorConfig.
 const (
 	DefaultTimeout          = 5 * time.Second
-	DefaultSilence          = 900 * time.Millisecond // an answer without a silent node takes less than a second
+	DefaultSilence          = 1 * time.Second
 	DefaultStragglerTimeout = 10 * time.Second
 )
 
@@ -38,7 +38,7 @@ type Config struct {
 	// requests fail; higher, and clients of an explicit level wait longer for a dead one.
 	Timeout time.Duration
 	// Silence is after how long without an answer a replica is no longer waited for by default
-	// levels, and reported to Members as failed if it is to blame (Peers.Silent), 0.9 s by default and at most Timeout. Lower,
+	// levels, and reported to Members as failed if it is to blame (Peers.Silent), 1 s by default and at most Timeout. Lower,
 	// and pauses of a peer cost its acknowledgement; higher, and the first requests after a
 	// peer froze take longer.
 	Silence time.Duration
