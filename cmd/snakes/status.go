@@ -34,8 +34,9 @@ func (e *ended) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 func (r *remote) status() *cobra.Command {
 	var wait string
+	var quiet bool
 	cmd := &cobra.Command{
-		Use: "status [--wait ready|alive=N]", Short: "Is the cluster well, who is missing, do writes pass?",
+		Use: "status [--wait ready|alive=N] [-q]", Short: "Is the cluster well, who is missing, do writes pass?",
 		Long: `Asks the nodes at --server and all members that they know, and shows on one screen how the cluster is: a verdict, who
 is missing since when, who lacks what, and for each problem the command line for the next step. The verdicts:
 
@@ -49,10 +50,19 @@ Exits with 0 if it is OK or INSECURE, with 1 if it is DEGRADED or SPLIT, with 4 
 server answers.
 
 With --wait it asks again and again: "ready" until every member is alive and ready, "alive=3" until every node that
-answers sees so many alive. It then exits with 0, and with 4 if that has not come after --timeout, 1m if it is not given.`,
-		Example: "  snakes status\n  snakes status --wait ready --timeout 2m\n  snakes status -o json | jq .verdict",
+answers sees so many alive. It then exits with 0, and with 4 if that has not come after --timeout, 1m if it is not given.
+
+With -q it prints nothing and is about a node at --server alone, for health checks: it exits with 0 if that one is ready, with 4
+if it is not and with 5 if it does not answer. Others may be missing: no node gets better by another's being restarted.`,
+		Example: "  snakes status\n  snakes status -q || echo not ready\n  snakes status --wait ready --timeout 2m\n  snakes status -o json | jq .verdict",
 		Args:    arguments(""), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if quiet {
+				if wait != "" {
+					return misused(cmd, "-q tells how it is now, and --wait waits")
+				}
+				return r.askWhetherReady(cmd.Context())
+			}
 			goal, err := parseGoal(wait)
 			if err != nil {
 				return misused(cmd, "%v", err)
@@ -69,7 +79,23 @@ answers sees so many alive. It then exits with 0, and with 4 if that has not com
 		},
 	}
 	cmd.Flags().StringVar(&wait, "wait", "", "wait until that is so: `ready` or alive=N")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print nothing; is the node at --server ready?")
 	return cmd
+}
+
+// askWhetherReady ends without a word, with the exit code for whether a node at --server is ready.
+func (r *remote) askWhetherReady(ctx context.Context) error {
+	err := r.ask(ctx, func(ctx context.Context, c *client.Client) error {
+		_, err := c.Raw(ctx, "/-/ready")
+		return err
+	})
+	if _, answered := errors.AsType[*client.Error](err); answered {
+		return &ended{4}
+	}
+	if errors.Is(err, client.ErrUnreachable) {
+		return &ended{5}
+	}
+	return err // none, or about the command line
 }
 
 // report is what status prints with -o json.
