@@ -2,6 +2,9 @@ package test
 
 import (
 	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -20,8 +23,9 @@ import (
 // nginxFile is what operators take.
 const nginxFile = "../deploy/nginx/snakes.conf"
 
-// startNginx starts one with the configuration for operators, in front of upstream, and returns its address.
-func startNginx(t *testing.T, upstream string) string {
+// startNginx starts one with the configuration for operators, in front of upstreams, and returns its address. With the files of a certificate
+// and its key it takes TLS.
+func startNginx(t *testing.T, certificate []string, upstreams ...string) string {
 	t.Helper()
 	program, err := exec.LookPath("nginx")
 	if err != nil {
@@ -37,10 +41,19 @@ func startNginx(t *testing.T, upstream string) string {
 	must(t, free.Close())
 
 	text := read(t, nginxFile)
-	for from, to := range map[string]string{
-		"server 127.0.0.1:9000;": "server " + upstream + ";", "listen 80;": "listen " + address + ";",
+	changes := map[string]string{
+		"server 127.0.0.1:9000;":      "server " + strings.Join(upstreams, "; server ") + ";",
 		"/etc/nginx/snakes.htpasswd;": filepath.Join(dir, "htpasswd") + ";",
-	} {
+	}
+	if certificate == nil {
+		changes["    listen 80;"] = "listen " + address + ";"
+	} else { // as its comments tell
+		changes["    listen 80;"] = ""
+		changes["# listen 443 ssl;"] = "listen " + address + " ssl;"
+		changes["# ssl_certificate     /etc/nginx/snakes.pem;"] = "ssl_certificate " + certificate[0] + ";"
+		changes["# ssl_certificate_key /etc/nginx/snakes.key;"] = "ssl_certificate_key " + certificate[1] + ";"
+	}
+	for from, to := range changes {
 		if strings.Count(text, from) != 1 {
 			t.Fatalf("%s: want %q once", nginxFile, from)
 		}
@@ -108,7 +121,7 @@ func throughNginx(t *testing.T, address, method, target, body string, password b
 func TestNginxLetsThroughKeysAndViewsAlone(t *testing.T) {
 	t.Parallel()
 	c := cluster.Start(t, 2)
-	address := startNginx(t, c.Node(0).Addr())
+	address := startNginx(t, nil, c.Node(0).Addr())
 	for _, row := range []struct {
 		method, target, body string
 		status               int
@@ -158,7 +171,7 @@ func TestNginxKeepsPasswordsAndSaysWhoAsks(t *testing.T) {
 	asked := make(chan *http.Request, 1)
 	upstream := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked <- r }))
 	t.Cleanup(upstream.Close)
-	address := startNginx(t, strings.TrimPrefix(upstream.URL, "http://"))
+	address := startNginx(t, nil, strings.TrimPrefix(upstream.URL, "http://"))
 	if status, text := throughNginx(t, address, "GET", "/foo", "", true); status != 200 {
 		t.Fatalf("got %d %s", status, text)
 	}
@@ -171,5 +184,64 @@ func TestNginxKeepsPasswordsAndSaysWhoAsks(t *testing.T) {
 	}
 	if r.Host != "localhost" {
 		t.Errorf("Host: got %q, want one that a node on loopback answers to", r.Host)
+	}
+}
+
+// Clients come by TLS and with a password, and do not notice that a node behind nginx is killed while they write and read.
+func TestNginxWithTLSLosesNoRequestWhenANodeDies(t *testing.T) {
+	t.Parallel()
+	c := cluster.Start(t, 3)
+	authority, dir := newAuthority(t), t.TempDir()
+	certificate := []string{filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")}
+	authority.sign(2, certificate[0], certificate[1])
+	address := startNginx(t, certificate, c.Node(0).Addr(), c.Node(1).Addr(), c.Node(2).Addr())
+	pool := x509.NewCertPool()
+	pool.AddCert(authority.cert)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}, Timeout: 30 * time.Second}
+	t.Cleanup(client.CloseIdleConnections)
+	send := func(method, key, body string, password bool) error {
+		r, err := http.NewRequest(method, "https://"+address+"/"+key, strings.NewReader(body))
+		must(t, err)
+		if password {
+			r.SetBasicAuth("ann", "password")
+		}
+		answer, err := client.Do(r)
+		if err != nil {
+			return err
+		}
+		text, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
+			return err
+		}
+		want := map[string]int{"PUT": 201, "GET": 200, "DELETE": 204}[method]
+		if !password {
+			want = 401
+		}
+		if answer.StatusCode != want || method == "GET" && password && string(text) != key {
+			return fmt.Errorf("%s /%s: got %d %q, want %d", method, key, answer.StatusCode, text, want)
+		}
+		return nil
+	}
+	if err := send("GET", "foo", "", false); err != nil {
+		t.Errorf("without the password: %v", err)
+	}
+	if status, _ := throughNginx(t, address, "GET", "/foo", "", true); status != 400 {
+		t.Errorf("without TLS: got %d, want 400", status)
+	}
+	killed, written := false, 0
+	for began := time.Now(); !killed || time.Since(began) < 3*time.Second; written++ {
+		if written == 30 {
+			c.Node(1).Kill()
+			killed, began = true, time.Now()
+		}
+		key := fmt.Sprintf("key%d", written)
+		for _, method := range []string{"PUT", "GET"} {
+			if err := send(method, key, key, true); err != nil {
+				t.Fatalf("%d written, a node killed: %t: %v", written, killed, err)
+			}
+		}
+	}
+	if err := send("DELETE", "key0", "", true); err != nil {
+		t.Error(err)
 	}
 }
