@@ -19,6 +19,7 @@
 //	<!-- readme: skip -->          not at all
 //	<!-- readme: background -->    each command as if it ended in " &": a terminal of its own
 //	<!-- readme: eventually -->    each command again and again until it prints what is shown, for Options.Patience
+//	<!-- readme: on NAME -->       only if Options.On is NAME: it is for another sort of machine
 //	<!-- readme: fresh -->         after ending all that runs in the background, in a new empty directory
 //
 // Other comments of that form, console blocks without a command and blocks without an end are errors, so that a slip of

@@ -25,6 +25,7 @@ var modes = map[string]Mode{"background": Background, "eventually": Eventually, 
 type Block struct {
 	Line     int // of its fence, from 1
 	Mode     Mode
+	On       string // the sort of machine that it is for, empty: the reader's own
 	Commands []Command
 }
 
@@ -47,11 +48,14 @@ var (
 func Parse(markdown string) ([]Block, error) {
 	var blocks []Block
 	lines := strings.Split(markdown, "\n")
-	mode, modeLine := Foreground, 0
+	mode, on, modeLine := Foreground, "", 0
 	for i := 0; i < len(lines); i++ {
 		line := strings.TrimSpace(lines[i])
 		if found := directive.FindStringSubmatch(line); found != nil {
 			m, ok := modes[found[1]]
+			if other, is := strings.CutPrefix(found[1], "on "); is {
+				on, ok = other, true
+			}
 			if !ok || modeLine != 0 {
 				return nil, fmt.Errorf("line %d: %s: unknown, or a second one before a block", i+1, line)
 			}
@@ -70,7 +74,7 @@ func Parse(markdown string) ([]Block, error) {
 			return nil, fmt.Errorf("line %d: the block has no end", i+1)
 		}
 		if info == "console" {
-			b := Block{Line: i + 1, Mode: mode}
+			b := Block{Line: i + 1, Mode: mode, On: on}
 			var err error
 			if b.Commands, err = parseCommands(lines[i+1:end], i+2); err != nil {
 				return nil, err
@@ -79,7 +83,7 @@ func Parse(markdown string) ([]Block, error) {
 				b.Commands[c].Background = b.Commands[c].Background || mode == Background
 			}
 			blocks = append(blocks, b)
-			mode, modeLine = Foreground, 0
+			mode, on, modeLine = Foreground, "", 0
 		} else if modeLine != 0 {
 			return nil, fmt.Errorf("line %d: the comment stands before a block that is not console", modeLine)
 		}

@@ -15,6 +15,9 @@ type Options struct {
 	// Dir is where working directories are made. The caller removes it.
 	Dir string
 
+	// On is the sort of machine that this one is: blocks for another are left out. Empty means the reader's own.
+	On string
+
 	// Path is a directory that is put before PATH; empty means none.
 	Path string
 
@@ -80,7 +83,7 @@ type runner struct {
 
 func (r *runner) runAll(ctx context.Context, blocks []Block) error {
 	for _, b := range blocks {
-		if b.Mode == Skip {
+		if b.Mode == Skip || b.On != r.On {
 			continue
 		}
 		if b.Mode == Fresh {

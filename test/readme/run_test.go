@@ -193,3 +193,24 @@ func TestJobsEndWhenTheShellsInputIsClosed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestBlocksForAnotherMachineAreLeftOut(t *testing.T) {
+	const text = "```console\n$ echo here\nhere\n```\n<!-- readme: on debian -->\n```console\n$ echo there\nthere\n```\n"
+	blocks, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, on := range []string{"", "debian"} {
+		var run []string
+		err := Run(t.Context(), blocks, Options{Dir: t.TempDir(), On: on, Logf: func(_ string, args ...any) { run = append(run, args[1].(string)) }})
+		if errors.Is(err, ErrNoShell) {
+			t.Skip("bash is not installed")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := map[string]string{"": "echo here", "debian": "echo there"}[on]; len(run) != 1 || run[0] != want {
+			t.Errorf("on %q: got %q run, want %q alone", on, run, want)
+		}
+	}
+}
