@@ -192,6 +192,7 @@ func (s *Store) append(writes []*write, dots []version.Version) error {
 		return s.judgeJournal(err)
 	}
 	s.unsaved.Store(true)
+	s.served.Add(int64(len(writes)))
 	for i, w := range writes {
 		s.take(w.record, at[i], w.entry[1:])
 	}

@@ -28,6 +28,10 @@ type backlog struct {
 // of them is left to the journal to keep.
 const backlogBytes = 32 << 20
 
+// backlogRecords are how many there may be before all are filed whatever the load: what each takes
+// besides its content, 250 bytes or so, is bounded by this.
+const backlogRecords = 1 << 18
+
 // unfiled is what a key's file is to become. It never changes.
 type unfiled struct {
 	version version.Version
@@ -40,13 +44,13 @@ type unfiled struct {
 	size        int64 // of the value
 }
 
-// record returns the record of key that meta tells of, which is u's; u has its content. The value
-// ends the content, whatever the header is.
-func (u *unfiled) record(key string, meta replication.Meta) replication.Record {
+// record returns the record, which is key's; u has its content. The value ends the content, whatever
+// the header is.
+func (u *unfiled) record(key string) replication.Record {
 	end := len(u.content)
 	return replication.Record{
-		Key: key, Version: meta.Version, Deleted: meta.Deleted, ContentType: u.contentType,
-		Value: u.content[end-int(meta.Size) : end : end],
+		Key: key, Version: u.version, Deleted: u.deleted, ContentType: u.contentType,
+		Value: u.content[end-int(u.size) : end : end],
 	}
 }
 
@@ -111,16 +115,17 @@ func (b *backlog) all() []string {
 	return slices.Sorted(maps.Keys(b.keys))
 }
 
-// holds reports whether anything is in a segment up to the given one.
-func (b *backlog) holds(upto uint64) bool {
+// upTo returns the keys, ascending, of what is in segments up to the given one.
+func (b *backlog) upTo(segment uint64) (keys []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, u := range b.keys {
-		if u.at.Segment <= upto {
-			return true
+	for key, u := range b.keys {
+		if u.at.Segment <= segment {
+			keys = append(keys, key)
 		}
 	}
-	return false
+	slices.Sort(keys)
+	return keys
 }
 
 // total returns how many records there are, and the bytes of their values.
@@ -175,6 +180,9 @@ func (s *Store) fileKeys(keys []string) error {
 		}
 		switch err := s.fileOne(key, u); {
 		case err == nil:
+			if u.content != nil && !u.gone && !u.deleted {
+				s.cache.put(u.record(key)) // whoever has just written it may well read it
+			}
 			s.backlog.done(key, u)
 		case errors.Is(err, replication.ErrDiskFull):
 			full = cmp.Or(full, err)

@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// cacheBytes bounds the memory for values that were read from files: as much as the backlog
-	// may take, so that all values in memory are 64 MiB, and room for some 80,000 of 256 bytes.
-	cacheBytes = 32 << 20
+	// cacheBytes bounds the memory for values that are in their files: twice what the backlog may take,
+	// and room for some 140,000 of 256 bytes.
+	cacheBytes = 64 << 20
 	// cacheShare of the room may be one value's. Reading a large one costs little more than
 	// sending it, and it would push out thousands that cost more to open than to read.
 	cacheShare = 64
@@ -20,8 +20,8 @@ const (
 	cachedOverhead = 200
 )
 
-// cache keeps records that were read from files whole, for the next reads of them. It does not
-// hear of writes: who asks says which version the index has, and one that was overwritten since
+// cache keeps records that were filed, or read from files whole, for the next reads of them. It does
+// not hear of writes: who asks says which version the index has, and one that was overwritten since
 // is not found. Only Get asks it: whoever wants to know what is in a file must read that.
 //
 // What makes room is found by CLOCK (Corbató, "A Paging Experiment with the Multics System",

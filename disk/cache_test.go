@@ -13,7 +13,7 @@ import (
 )
 
 func TestACachedValueIsNeverOlderThanTheIndex(t *testing.T) {
-	s := mustOpen(t, Config{fs: newMemFS()})
+	s := mustOpen(t, Config{fs: newMemFS(), cacheBytes: 1 << 20})
 	old, newer := put("foo", 1, "value"), put("foo", 2, "VALUE")
 	check := func(when string, want replication.Record) {
 		t.Helper()
@@ -40,7 +40,7 @@ func TestACachedValueIsNeverOlderThanTheIndex(t *testing.T) {
 }
 
 func TestADamagedKeyIsNotServedFromTheCache(t *testing.T) {
-	s := mustOpen(t, Config{fs: newMemFS()})
+	s := mustOpen(t, Config{fs: newMemFS(), cacheBytes: 1 << 20})
 	apply(t, s, put("foo", 1, "value"))
 	if err := s.round(); err != nil {
 		t.Fatal(err)
@@ -55,18 +55,50 @@ func TestADamagedKeyIsNotServedFromTheCache(t *testing.T) {
 	}
 }
 
-func TestASecondReadOpensNoFile(t *testing.T) {
+func TestValuesAreReadFromMemoryOnceTheyWereReadOrFiled(t *testing.T) {
 	files := newMemFS()
-	s := mustOpen(t, Config{fs: files})
+	cfg := Config{fs: files, cacheBytes: 1 << 20}
+	s := mustOpen(t, cfg)
+	read := func(when string, want int) {
+		t.Helper()
+		reads := 0
+		files.onRead = func(name string) error {
+			if strings.HasPrefix(name, keysDir) {
+				reads++
+			}
+			return nil
+		}
+		if r, err := s.Get("foo"); err != nil || string(r.Value) != "value" || reads != want {
+			t.Errorf("%s: got %q, %v and %d reads of files, want %d", when, r.Value, err, reads, want)
+		}
+		files.onRead = nil
+	}
 	apply(t, s, put("foo", 1, "value"))
+	read("when it has no file", 0)
 	if err := s.round(); err != nil {
 		t.Fatal(err)
 	}
+	read("when it was filed", 0)
+	mustClose(t, s)
+	s = mustOpen(t, cfg)
+	read("by another process", 1)
+	read("again", 0)
+}
+
+func TestAValueThatIsOnlyInTheJournalIsKeptOnceItWasRead(t *testing.T) {
+	s := mustOpen(t, Config{fs: newMemFS(), cacheBytes: 1 << 20, backlogBytes: 1})
+	apply(t, s, put("foo", 1, "value"))
 	for range 2 {
 		if r, err := s.Get("foo"); err != nil || string(r.Value) != "value" {
-			t.Fatalf("got %q, %v", r.Value, err)
+			t.Errorf("got %q, %v", r.Value, err)
 		}
-		files.on = func(st step) error { return fmt.Errorf("step %v of a read that needs none", st) }
+	}
+	if _, kept := s.cache.get("foo", put("foo", 1, "value").Meta()); !kept {
+		t.Error("each read takes the journal apart")
+	}
+	apply(t, s, put("foo", 2, "VALUE"))
+	if r, err := s.Get("foo"); err != nil || string(r.Value) != "VALUE" {
+		t.Errorf("written again: got %q, %v", r.Value, err)
 	}
 }
 

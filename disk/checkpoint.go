@@ -1,9 +1,11 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/protocol7/snakes/disk/journal"
@@ -13,7 +15,7 @@ import (
 // Of journal since the last checkpoint, or as many bytes as the last save had if that is more,
 // bring about the next: so saves never write more than the journal does. See Config.
 const (
-	DefaultCheckpointBytes = 64 << 20
+	DefaultCheckpointBytes = 128 << 20
 	MinCheckpointBytes     = 1 << 20
 )
 
@@ -26,10 +28,15 @@ const (
 	// busyWrites in a filingPause are a load under which filing is put off: opening and closing a
 	// file costs more than all the rest of a write, and keys that are written again need one file.
 	busyWrites = 25
-	// quietFiles are written between two looks at the clock, and quietLook is between two looks at
-	// what is written, for whether it is still quiet.
-	quietFiles   = 16
-	quietLook    = filingPause / looksInPause
+	// busyRate is how many reads and writes in a second are a load that filing leaves the processors to.
+	busyRate = 250
+	// fewFiles are written at a time, and then restShare times as long nothing is while there is load.
+	// A thousand keys take a second then.
+	fewFiles  = 16
+	restShare = 9
+	// hurryShare is restShare once a checkpoint has begun, which is to end before the next is due.
+	hurryShare = 3
+	// looksInPause is how often in a filingPause a round looks whether writers are back.
 	looksInPause = 5
 	// retryPause is between two rounds of filing while there is no room.
 	retryPause = time.Second
@@ -78,22 +85,22 @@ func (s *Store) tend(stop <-chan struct{}) {
 // canPutOff reports whether filing may wait for another filingPause: so much is being written that
 // many keys will be written again, and there is room for more.
 func (s *Store) canPutOff() bool {
-	return s.backlog.growth() >= busyWrites && !s.mustFile()
+	return s.backlog.growth() >= busyWrites && !s.mustFile() && s.sinceCheckpoint() < s.checkpointDue()
 }
 
-// mustFile reports whether filing is due whatever else there is to do. What is bounded by rounds of
-// filing is the memory for the backlog, of which a quarter is left for what comes during the next,
-// and the time between checkpoints. When the disk is full, there is nothing to gain by waiting.
+// mustFile reports whether all of the backlog is to be filed now: it has grown too long, or the disk
+// is full, and then there is nothing to gain by waiting.
 func (s *Store) mustFile() bool {
-	return s.backlog.kept() > s.backlog.limit*3/4 || !s.volume.hasRoom() || s.sinceCheckpoint() >= s.checkpointDue()
+	return s.backlog.len() >= s.backlogRecords || !s.volume.hasRoom()
 }
 
 // round does what there is to do now.
 func (s *Store) round() error {
 	var err error
-	if s.mustFile() {
+	switch {
+	case s.mustFile():
 		err = s.filing.do(s.file)
-	} else {
+	case s.sinceCheckpoint() < s.checkpointDue():
 		err = s.fileWhileQuiet()
 	}
 	if prepared := s.prepareSegment(); err == nil {
@@ -112,21 +119,74 @@ func (s *Store) fileWhileQuiet() error {
 		return err // what was dropped is in the backlog from here on
 	}
 	s.backlog.growth() // what came until now may wait no longer
-	looked := time.Now()
-	for keys := range slices.Chunk(s.backlog.all(), quietFiles) {
-		if err := s.filing.alone(func() error { return s.fileKeys(keys) }); err != nil {
+	looked, back := time.Now(), false
+	err := s.fileAFewAtATime(s.backlog.all(), restShare, func() bool {
+		if since := time.Since(looked); since >= filingPause/looksInPause {
+			back = s.backlog.growth() >= busyWrites/looksInPause
+			looked = time.Now()
+		}
+		return !back
+	})
+	if back {
+		s.wake()
+	}
+	return err
+}
+
+// fileAFewAtATime is fileKeys with rests while there is load, each rest times as long as the filing
+// before it took. It goes on as long as goOn says so.
+func (s *Store) fileAFewAtATime(keys []string, rest time.Duration, goOn func() bool) error {
+	var full error
+	load := s.watchLoad()
+	for few := range slices.Chunk(keys, fewFiles) {
+		began := time.Now()
+		err := s.filing.alone(func() error { return s.fileKeys(few) })
+		if errors.Is(err, replication.ErrDiskFull) {
+			full = cmp.Or(full, err) // as in fileKeys
+		} else if err != nil {
 			return err
 		}
-		if time.Since(looked) < quietLook {
-			continue
+		if !goOn() {
+			return full
 		}
-		if s.backlog.growth() >= busyWrites/looksInPause {
-			s.wake()
-			return nil
+		if load.isHigh() && !s.hurries() {
+			if err := s.prepareSegment(); err != nil {
+				return err
+			}
+			s.rest(rest * time.Since(began))
 		}
-		looked = time.Now()
 	}
-	return nil
+	return full
+}
+
+// hurries reports whether writers are about to wait for a checkpoint.
+func (s *Store) hurries() bool {
+	return s.journal.Size() >= maxJournal*s.checkpointDue()*3/4 || !s.volume.hasRoom()
+}
+
+// rest waits for d, or until the store is closed.
+func (s *Store) rest(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-s.stop:
+	}
+}
+
+// load tells how much is asked of a store.
+type load struct {
+	done  *atomic.Int64
+	since time.Time
+	from  int64
+}
+
+func (s *Store) watchLoad() load { return load{&s.served, time.Now(), s.served.Load()} }
+
+// isHigh reports whether there was much to do since it was asked last.
+func (l *load) isHigh() bool {
+	now, done := time.Now(), l.done.Load()
+	high := float64(done-l.from) >= busyRate*now.Sub(l.since).Seconds() && done > l.from
+	l.since, l.from = now, done
+	return high
 }
 
 // prepareSegment has the journal's next segment ready before it is needed.
@@ -192,8 +252,10 @@ func (s *Store) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	err = s.filing.do(s.file)
-	if err != nil && !errors.Is(err, replication.ErrDiskFull) || s.backlog.holds(ended) {
+	if err = s.filing.alone(func() error { return s.settleDrops() }); err == nil {
+		err = s.fileAFewAtATime(s.backlog.upTo(ended), hurryShare, func() bool { return true })
+	}
+	if err != nil && !errors.Is(err, replication.ErrDiskFull) || len(s.backlog.upTo(ended)) > 0 {
 		return err
 	}
 	if err := s.volume.broken(); err != nil {

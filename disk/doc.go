@@ -37,19 +37,19 @@
 //	                                                     │ at once when idle, behind the writers under load
 //	                                                     v
 //	                                     its file, in place, not synced
-//	                                                     │ checkpoint: every 64 MiB of journal, and Close
+//	                                                     │ checkpoint: every 128 MiB of journal, and Close
 //	                                                     v
 //	          all files synced, index saved and synced, old segments removed
 //
 // Whatever lies in the journal and is not known to be synced in its file is written to it again
 // by the next process. Until a record is in its file, Get has it from memory, or from the
-// journal when there is much of that. What Get has read from a file it keeps in a cache.
+// journal when there is much of that. What was filed, or Get has read from a file, it keeps in a cache.
 //
 // # Terms
 //
 //   - backlog: the records that are in the journal and not in their files.
 //   - filing: writing the backlog to files.
-//   - cache: values that were read from files, 32 MiB of them; no write goes through it.
+//   - cache: values that were filed or read from files, 64 MiB of them.
 //   - checkpoint: taking what old segments tell to where it rests, and removing them.
 //   - save: the index and the seen set as of the end of a segment, in one file.
 //   - damaged: a record whose file is there but cannot be read whole, or whose file is gone.

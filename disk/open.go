@@ -102,6 +102,7 @@ func open(cfg Config, lock io.Closer) (_ *Store, err error) {
 		memory:          &memory{durable: newHistory()},
 		segmentBytes:    cfg.segmentBytes,
 		checkpointBytes: cfg.CheckpointBytes,
+		backlogRecords:  cmp.Or(cfg.backlogRecords, backlogRecords),
 		backlog:         backlog{limit: cmp.Or(cfg.backlogBytes, backlogBytes)},
 		cache:           cache{limit: cmp.Or(cfg.cacheBytes, cacheBytes)},
 		dirs:            make(map[string]bool),

@@ -230,7 +230,7 @@ func TestValuesAreServedBeforeTheyHaveFiles(t *testing.T) {
 }
 
 func TestFilingIsPutOffOnlyWhileMuchIsWrittenAndThereIsRoom(t *testing.T) {
-	cfg := Config{fs: newMemFS(), backlogBytes: 1 << 20, segmentBytes: 1 << 20, CheckpointBytes: 4 << 20}
+	cfg := Config{fs: newMemFS(), backlogRecords: 4 * busyWrites, segmentBytes: 1 << 20, CheckpointBytes: 4 << 20}
 	s, n := mustOpen(t, cfg), 0
 	write := func(records, size int) {
 		for range records {
@@ -258,8 +258,8 @@ func TestFilingIsPutOffOnlyWhileMuchIsWrittenAndThereIsRoom(t *testing.T) {
 	s.volume.mu.Lock()
 	s.volume.full = nil
 	s.volume.mu.Unlock()
-	write(busyWrites, 40<<10)
-	check("the backlog is nearly full", false)
+	write(busyWrites+1, 10)
+	check("too many records wait", false)
 	if err := s.round(); err != nil {
 		t.Fatal(err)
 	}
@@ -304,6 +304,84 @@ func TestARoundOfFilingGivesWayWhenWritersAreBack(t *testing.T) {
 			t.Errorf("writers have gone: got %v and %d records left, want none", err, s.backlog.len())
 		}
 		mustClose(t, s)
+	})
+}
+
+func TestFilingRestsWhileThereIsLoad(t *testing.T) {
+	const records, perFile = 200, time.Millisecond
+	for _, c := range []struct {
+		name      string
+		work      func(s *Store) error
+		load, hot bool
+		atLeast   time.Duration
+	}{
+		{"a round, idle", (*Store).round, false, false, records * perFile},
+		{"a round, under reads", (*Store).round, true, false, (restShare - 1) * records * perFile},
+		{"a checkpoint, idle", (*Store).checkpoint, false, false, records * perFile},
+		{"a checkpoint, under load", (*Store).checkpoint, true, false, (hurryShare - 1) * records * perFile},
+		{"a checkpoint that writers are about to wait for", (*Store).checkpoint, true, true, records * perFile},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			files := newMemFS()
+			s := mustOpen(t, Config{fs: files})
+			for n := range records {
+				apply(t, s, put(fmt.Sprint("k", n), n+1, "v"))
+			}
+			if c.hot {
+				s.checkpointBytes = s.journal.Size() / maxJournal
+			}
+			files.on = func(st step) error {
+				if st.op == "write" && strings.HasPrefix(st.name, keysDir+"/") {
+					time.Sleep(perFile) // of fake time
+				}
+				return nil
+			}
+			done := make(chan struct{})
+			defer close(done)
+			go func() {
+				for {
+					select {
+					case <-done:
+						return
+					case <-time.After(time.Millisecond):
+						if c.load {
+							_, _ = s.Lookup("k1")
+						}
+					}
+				}
+			}()
+			began := time.Now()
+			if err := c.work(s); err != nil || s.backlog.len() > 0 {
+				t.Errorf("%s: got %v and %d records left, want none", c.name, err, s.backlog.len())
+			}
+			if took := time.Since(began); took < c.atLeast || took > 2*c.atLeast {
+				t.Errorf("%s: took %v, want %v to twice that", c.name, took, c.atLeast)
+			}
+			mustClose(t, s)
+		})
+	}
+}
+
+func TestWhoClosesAStoreWaitsForNoRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took := func(load int64) time.Duration {
+			files := newMemFS()
+			s := mustOpen(t, Config{fs: files})
+			for n := range 500 {
+				apply(t, s, put(fmt.Sprint("k", n), n+1, "v"))
+			}
+			files.on = func(step) error {
+				time.Sleep(time.Millisecond) // of fake time
+				s.served.Add(load)
+				return nil
+			}
+			began := time.Now()
+			mustClose(t, s)
+			return time.Since(began)
+		}
+		if idle, loaded := took(0), took(1000); loaded > idle*11/10 {
+			t.Errorf("took %v under load, %v without", loaded, idle)
+		}
 	})
 }
 

@@ -33,12 +33,13 @@ type Config struct {
 	// It must not block.
 	Synced func(took time.Duration)
 
-	fs           fileSystem // nil: that of the machine
-	reserveBytes int        // 0: reserveBytes
-	segmentBytes int64      // with this, CheckpointBytes may be anything; 0: a sixteenth of it
-	backlogBytes int64      // 0: backlogBytes
-	cacheBytes   int64      // 0: cacheBytes
-	untended     bool       // without goroutines: nothing is filed but by checkpoints and for want of room
+	fs             fileSystem // nil: that of the machine
+	reserveBytes   int        // 0: reserveBytes
+	segmentBytes   int64      // with this, CheckpointBytes may be anything; 0: a sixteenth of it
+	backlogBytes   int64      // 0: backlogBytes
+	backlogRecords int        // 0: backlogRecords
+	cacheBytes     int64      // 0: cacheBytes
+	untended       bool       // without goroutines: nothing is filed but by checkpoints and for want of room
 }
 
 // Store is a replication.Store in a directory. It is safe for concurrent use; [Store.Close]
@@ -58,6 +59,8 @@ type Store struct {
 	journal         *journal.Journal
 	segmentBytes    int64
 	checkpointBytes int64
+	backlogRecords  int
+	served          atomic.Int64 // look-ups and records written, see load
 
 	// applying is shared from before an entry is appended to the journal until what it says is
 	// told, and held to divide what came before from what comes later.
@@ -108,6 +111,7 @@ func (s *Store) NodeID() string { return s.node }
 
 // Lookup implements replication.Store. It reads memory only.
 func (s *Store) Lookup(key string) (replication.Meta, error) {
+	s.served.Add(1)
 	e, found := s.index.find(key)
 	switch {
 	case !found:
@@ -119,7 +123,7 @@ func (s *Store) Lookup(key string) (replication.Meta, error) {
 }
 
 // Get implements replication.Store. It reads the key's file, what is to be written there, or what
-// an earlier Get read there, if that is not long ago. A file that
+// was written or read there not long ago. A file that
 // cannot be read or does not hold what it should is replaced from the journal, if that
 // still has the record; else the key is damaged from then on. Only when the machine is out of
 // file handles does Get return that error, and the key stays as it is.
@@ -167,14 +171,21 @@ func (s *Store) read(key string, readFile fileReader) (replication.Record, error
 		return replication.Record{}, err
 	}
 	u := s.backlog.get(key)
-	if u == nil || u.version != want.Version {
+	switch {
+	case u == nil || u.version != want.Version:
 		return readFile(key, want)
+	case u.content != nil:
+		return u.record(key), nil
 	}
-	if u.content != nil {
-		return u.record(key, want), nil
+	if r, found := s.cache.get(key, want); found {
+		return r, nil
 	}
 	content, err := s.contentOf(u)
-	return parseRead(content, err, key, want)
+	r, err := parseRead(content, err, key, want)
+	if err == nil {
+		s.cache.put(r)
+	}
+	return r, err
 }
 
 // readFile returns the record that the key's file should hold, from the cache if it was there

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +34,7 @@ func tiny(files *memFS) Config {
 func mustOpen(t *testing.T, cfg Config) *Store {
 	t.Helper()
 	cfg.untended = cfg.untended || cfg.fs != nil
+	cfg.cacheBytes = cmp.Or(cfg.cacheBytes, 1) // most tests are about files, which a cache hides
 	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
