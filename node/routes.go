@@ -26,6 +26,10 @@ func (a *api) routes() *mux.Router {
 		POST   = http.MethodPost
 		DELETE = http.MethodDelete
 	)
+	// First what is asked for with each read and write: mux tries one route after the other.
+	route(peerPath+"write", a.member(a.peerWrite, maxPeerBody), POST)
+	route(peerPath+"lookup", a.member(a.peerLookup, maxQuestion), POST)
+	route(peerPath+"fetch", a.member(a.peerFetch, maxQuestion), POST)
 	route("/{key}", a.get, GET, HEAD)
 	route("/{key}", a.put, PUT)
 	route("/{key}", a.delete, DELETE)
@@ -60,9 +64,6 @@ func (a *api) routes() *mux.Router {
 	}
 	route(ui.Root+"{asset}", a.asset, GET, HEAD)
 
-	route(peerPath+"write", a.member(a.peerWrite, maxPeerBody), POST)
-	route(peerPath+"lookup", a.member(a.peerLookup, maxQuestion), POST)
-	route(peerPath+"fetch", a.member(a.peerFetch, maxQuestion), POST)
 	route(peerPath+"pull", a.member(a.peerPull, maxState), POST)
 	route(peerPath+"page", a.member(a.peerPage, maxQuestion), POST)
 	route(peerPath+"exchange", a.member(a.peerExchange, maxState), POST)
