@@ -75,8 +75,8 @@ func TestGoalsAreMeasuredByThePlan(t *testing.T) {
 			t.Errorf("%s (%s) is not measured", row[0], row[1])
 		}
 	}
-	if len(goals.rows) != 7 {
-		t.Errorf("got %d goals, want 7", len(goals.rows))
+	if len(goals.rows) != 8 {
+		t.Errorf("got %d goals, want 8", len(goals.rows))
 	}
 }
 

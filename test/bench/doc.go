@@ -14,8 +14,8 @@
 //   - floor: how long the disk takes to sync, which no durable write can beat.
 //   - work: throughput, latency, processor time, memory and bytes written for each workload. Systems take turns on each
 //     workload, A B A B, so that whatever changes on the machine meets all of them. All run all the time; the one whose
-//     turn it is not is idle. Bare net/http with gorilla/mux in a process of its own, answering a constant, is what the
-//     HTTP API costs without a store: the ceiling.
+//     turn it is not is idle. "closed" is snakes with a secret. Bare net/http with gorilla/mux in a process of its own,
+//     answering a constant, is what the HTTP API costs without a store: the ceiling.
 //   - faults: one of three nodes is killed, frozen, or 500 ms away, while clients of the other two go on; all three are
 //     frozen for six seconds and resumed.
 //   - keys: what an empty cluster costs, and what a million keys do to throughput, memory, restart and status.

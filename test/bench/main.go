@@ -287,6 +287,7 @@ func (b *bench) workPart(ctx context.Context, binary, etcd string) ([]outcome, e
 	}
 	declare := []func() (*system, error){
 		func() (*system, error) { return newSnakes(binary, b.dir, nil) },
+		func() (*system, error) { return newClosed(binary, b.dir) },
 		func() (*system, error) { return newBare(self, b.dir) },
 	}
 	if etcd != "" {

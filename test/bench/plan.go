@@ -51,6 +51,8 @@ func (c cell) suits(system string) bool {
 	switch system {
 	case "etcd": // has no write that one member alone acknowledges
 		return c.op == load.Get || c.level != "1"
+	case "closed": // to be compared in what nodes say to each other
+		return c.op == load.Put && c.level == "3" && c.size == baseSize && c.connections == baseConnections && !c.fresh && !c.down
 	case "bare": // one process that answers one size
 		return !c.down && !c.fresh && c.size == baseSize && c.op != load.Mix && (c.op == load.Get && c.level == "1" || c.op == load.Put && c.level == "3")
 	}

@@ -29,7 +29,10 @@ type report struct {
 }
 
 // systems are in the order of the tables.
-var systems = []string{"snakes", "etcd", "bare"}
+var systems = []string{"snakes", "closed", "etcd", "bare"}
+
+// charted are those of the charts.
+var charted = []string{"snakes", "etcd", "bare"}
 
 // Markdown returns the report for people.
 func (r *report) Markdown() string {
@@ -216,10 +219,10 @@ func (r *report) charts() map[string][]byte {
 	charts := make(map[string][]byte)
 	if len(r.outcomes) > 0 {
 		bars := func(title string, value func(*sample) float64) []byte {
-			chart := plot.Bars{Title: title, Series: systems}
+			chart := plot.Bars{Title: title, Series: charted}
 			for _, o := range r.outcomes {
 				group := plot.Group{Name: o.cell.name()}
-				for _, name := range systems {
+				for _, name := range charted {
 					group.Values = append(group.Values, value(o.samples[name]))
 				}
 				chart.Groups = append(chart.Groups, group)

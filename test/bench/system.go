@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -153,6 +155,24 @@ func newSnakes(binary, dir string, args map[int][]string) (*system, error) {
 		return startProcess(fmt.Sprintf("snakes node %d", i), filepath.Join(dir, fmt.Sprintf("snakes%d.log", i)), binary, line...)
 	}
 	return s, nil
+}
+
+// newClosed declares three nodes of snakes that share a secret: all between them is proven and encrypted.
+func newClosed(binary, dir string) (*system, error) {
+	dir = filepath.Join(dir, "closed")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	secret := filepath.Join(dir, "secret")
+	if out, err := exec.Command(binary, "secret", secret).CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("draw a secret: %w: %s", err, out)
+	}
+	line := []string{"--bind", "127.0.0.1", "--secret-file", secret}
+	s, err := newSnakes(binary, dir, map[int][]string{0: line, 1: line, 2: line})
+	if err == nil {
+		s.name = "closed"
+	}
+	return s, err
 }
 
 // snakesReady checks that each of servers is ready and counts as many live members as there are servers, out of three.
