@@ -81,13 +81,6 @@ func (b *backlog) growth() (added int) {
 	return added
 }
 
-// kept returns the bytes of content that are kept.
-func (b *backlog) kept() int64 {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.bytes
-}
-
 func (b *backlog) get(key string) *unfiled {
 	b.mu.Lock()
 	defer b.mu.Unlock()
