@@ -96,7 +96,9 @@ type Coordinator struct {
 	cfg     Config
 	replica *Replica
 	turn    atomic.Uint32 // spreads reads over peers
-	mending sync.Map      // keys whose damaged records are being mended
+	// latecomers are those that were late with an answer to a read, by id, and when (time.Time).
+	latecomers sync.Map
+	mending    sync.Map // keys whose damaged records are being mended
 
 	ended   endings
 	clients atomic.Int64   // requests under way

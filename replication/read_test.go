@@ -374,6 +374,47 @@ func TestReadAsksAnotherWhenAReplicaFailsOrIsSilent(t *testing.T) {
 	}
 }
 
+func TestReadAsksAnotherWhenAReplicaIsLate(t *testing.T) {
+	const hedge, forgiven = 50 * time.Millisecond, time.Second
+	synctest.Test(t, func(t *testing.T) {
+		cl := newCluster(t, "abc", setup{})
+		for id := range cl {
+			cl.put(t, id, record("foo", "value", at(-9)))
+		}
+		cl.spoil("b", takes(500*time.Millisecond))
+		read := func(level replication.Level) (replication.Receipt, time.Duration) {
+			start := time.Now()
+			receipt := wantRead(t, cl["a"], level, "value")
+			return receipt, time.Since(start)
+		}
+		late := func(reads int) (late int) {
+			for range reads {
+				_, took := read(replication.LevelQuorum)
+				if took > hedge+2*soon {
+					t.Fatalf("a read took %v, want the answer of another after %v", took, hedge)
+				}
+				if took >= hedge {
+					late++
+				}
+			}
+			return late
+		}
+		if got := late(20); got != 1 {
+			t.Errorf("%d of 20 reads waited for a replica that is late each time, want 1", got)
+		}
+		time.Sleep(forgiven) // fake time
+		if got := late(20); got != 1 {
+			t.Errorf("%d of 20 reads asked it again after a while, want 1", got)
+		}
+		if receipt, took := read(replication.LevelAll); receipt.Acks != 3 || took != 500*time.Millisecond {
+			t.Errorf("with nobody else to ask: got %d acknowledgements after %v, want 3 after 500ms", receipt.Acks, took)
+		}
+		if failures := cl["a"].members.failures(); len(failures) > 0 {
+			t.Errorf("reported as failed: %q, who is only late", failures)
+		}
+	})
+}
+
 func TestSilenceIsCountedFromWhenEachWasAsked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cl := newCluster(t, "abcd", setup{})

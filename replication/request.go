@@ -15,9 +15,12 @@ import (
 // request is one client's request on its way through the replicas. It belongs to the goroutine
 // that serves the client; the calls that it starts only send to replies.
 type request struct {
-	c     *Coordinator
-	op    string
-	read  bool
+	c    *Coordinator
+	op   string
+	read bool
+	// hedges: it asks one more when a replica is late. hedge: one is.
+	hedges, hedge bool
+
 	level Level
 	self  string
 	// parts are the replicas that may be asked, ascending by id: all members, learners
@@ -37,6 +40,7 @@ type part struct {
 	id      string
 	verdict verdict
 	asked   time.Time // when the call under way started
+	late    bool      // the call has been under way for hedgeAfter. Reads of keys alone.
 	err     error     // why, if failed or silent
 	// held is what it is known to hold of the key. Reads alone.
 	held Meta
@@ -64,7 +68,8 @@ type reply struct {
 func (c *Coordinator) newRequest(op string, level Level) *request {
 	view := c.cfg.Members.View()
 	r := &request{
-		c: c, op: op, read: op == opGet || op == opList || op == opBackup, level: level, self: view.Self,
+		c: c, op: op, read: op == opGet || op == opList || op == opBackup, hedges: op == opGet || op == opList,
+		level: level, self: view.Self,
 		parts: make([]part, len(view.Members)),
 	}
 	for i, m := range view.Members {
@@ -135,7 +140,7 @@ func (r *request) stop() {
 
 // ask marks the part as asked and runs call in a goroutine of its own.
 func (r *request) ask(p *part, call func(id string) reply) {
-	p.verdict, p.asked, p.err = open, time.Now(), nil
+	p.verdict, p.asked, p.late, p.err = open, time.Now(), false, nil
 	if r.replies == nil {
 		r.replies = make(chan reply, len(r.parts))
 	}
@@ -162,6 +167,10 @@ func (r *request) wait(ctx context.Context) (got reply, ok bool, err error) {
 	}
 	for i := range r.parts {
 		p := &r.parts[i]
+		if r.hedges && p.verdict == open && !p.late && now.Sub(p.asked) >= hedgeAfter {
+			p.late, r.hedge = true, true
+			r.c.latecomers.Store(p.id, now)
+		}
 		if p.verdict == open && now.Sub(p.asked) >= r.c.cfg.Silence {
 			p.verdict, p.err = silent, errSilent
 			if p.id != r.self && r.c.cfg.Peers.Silent(p.id, p.asked) {
@@ -177,12 +186,16 @@ func (r *request) awaits() bool {
 	return slices.ContainsFunc(r.parts, func(p part) bool { return p.verdict == open })
 }
 
-// arm sets the timer to when the first part turns silent, or else the deadline.
+// arm sets the timer to when the first part turns late or silent, or else the deadline.
 func (r *request) arm() {
 	wake := r.deadline
 	for i := range r.parts {
 		if p := &r.parts[i]; p.verdict == open {
-			if turns := p.asked.Add(r.c.cfg.Silence); turns.Before(wake) {
+			turns := p.asked.Add(r.c.cfg.Silence)
+			if r.hedges && !p.late {
+				turns = p.asked.Add(min(hedgeAfter, r.c.cfg.Silence))
+			}
+			if turns.Before(wake) {
 				wake = turns
 			}
 		}
