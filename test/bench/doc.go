@@ -22,12 +22,21 @@
 //
 // # Where it stands
 //
-// RESULTS.md is of a quick run, and most goals are missed. At 64 connections the two processors are what limits PUT w=3: 268 µs
-// for each request on three nodes, where 110 µs would be 15,000/s. In the profile of a node a third is Store.Apply, nearly half of
-// which are the look-ups in three B-trees of the index, a fifth system calls (1,000 syncs of the journal a second, 5 records in each), a tenth
-// allocation, and no other function more than 5 %. Two things were tried without much gain (5,900 against 5,450/s, 10 % fewer syncs): to
-// let what is ready to run go first before a batch of the journal is written or a batch leaves for a node. A lone PUT takes 1.1 ms,
-// etcd's 0.7 ms, with a sync on three nodes of which two come after the first HTTP request.
+// RESULTS.md is of -connections 1,64 -sizes 256,16384, on a machine that was a third slower than in the run before, for etcd and bare net/http
+// too. Its first round of PUT with 1 connection met the removal of millions of files by something else (2/s; the second round 646/s),
+// and 730,000 keys is what four minutes were enough for; -fill 10m makes more. Since then a read at quorum no longer waits for the node that is
+// 500 ms slow (153/s there).
+//
+// Most goals of speed are missed. At 64 connections the two processors are what limits all. A PUT w=3 takes some 400 µs of them on
+// three nodes, about 270 in user code: a third is Store.Apply, three times for each write (a quarter of that look-ups in the B-trees of
+// the index, a third the journal), a half serving HTTP, two batches of some five writes to the other nodes included, which cost 60 µs
+// each for net/http alone; a sync is 70 µs of system time, and is shared by five or six records. What would help, in this order: fewer and
+// larger batches and syncs under load, a stream for batches in place of a request for each, an index of keys by hash. Tried without
+// much gain: letting what is ready to run go first before a batch of the journal is written or a batch leaves for a node (10 % fewer syncs).
+//
+// Files are what reads pay for after a burst of writes: 30 to 60 µs each, in the kernel. They are written with rests while there is load, so
+// with several hundred thousand keys reads meet them for minutes: 3,500 GETs r=1 a second instead of 24,000 with 730,000 keys
+// right after they were written, most of them from files.
 //
 // # What the figures mean
 //
