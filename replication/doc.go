@@ -67,7 +67,8 @@
 // else. It is reported to Members, and for the rest of the request the default level counts it
 // as down: at once if it refused, after Config.Silence if it hangs. A level that cannot be met
 // without silent peers waits for them until Config.Timeout, and ends at once when it cannot be
-// met any more.
+// met any more. A peer that is only slow is waited for by no read that can do without it: after
+// 50 ms another one is asked as well, and the slow one last for a second.
 //
 // A peer that was cut off, or this node, is noticed at the next exchange and caught up with at
 // once; a single lost write after SyncConfig.Grace. A pull that ends early costs nothing that
