@@ -227,9 +227,9 @@ func TestEachAlertFires(t *testing.T) {
 	scraped.Store(-1 << 40)
 	ill := strings.TrimPrefix(fake.URL, "http://")
 	p := startPrometheus(t, damaged.Addr(), latched.Addr(), killed.Addr(), ill)
-	for _, key := range []string{"damaged", "latched"} {
-		must(t, damaged.Put(key, "value").Expect(201))
-	}
+	large := strings.Repeat("v", 1<<20) // too large for a node to keep it in memory
+	must(t, damaged.Put("damaged", large).Expect(201))
+	must(t, damaged.Put("latched", "value").Expect(201))
 	files := map[string]string{"damaged": fileOf(t, damaged, "damaged"), "latched": fileOf(t, latched, "latched")}
 	before := scraped.Load()
 	cluster.Await(t, 30*time.Second, "Prometheus to have looked often", func() error {
@@ -246,7 +246,7 @@ func TestEachAlertFires(t *testing.T) {
 	content := []byte(read(t, files["damaged"]))
 	content[len(content)-1] ^= 1
 	must(t, os.WriteFile(files["damaged"], content, 0o600))
-	must(t, damaged.Do(http.MethodGet, "/damaged?r=one", "").Expect(200, "value")) // the journal has it
+	must(t, damaged.Do(http.MethodGet, "/damaged?r=one", "").Expect(200, large)) // the journal has it
 	p.await(t, "SnakesDamagedRecords", damaged.Addr())
 
 	must(t, os.Remove(files["latched"]))
