@@ -21,6 +21,8 @@ const (
 	// minReserve is kept whatever the drain timeout is: who does not wait for requests still
 	// tells the members that this node stops, which takes milliseconds if they answer.
 	minReserve = 300 * time.Millisecond
+	// farewellTime is for those whose connection was made just before the port was closed. It is within what directory and port get.
+	farewellTime = 100 * time.Millisecond
 	// minStep is what each step gets, even if those before it used up all the time: what has
 	// nothing to wait for ends within it.
 	minStep = 50 * time.Millisecond
@@ -54,8 +56,10 @@ func (n *Node) shutdown(now time.Time, timeout time.Duration, stop func()) []ste
 		{"exchanges with other members", told, func(context.Context) error { stop(); return nil }},
 		{"members being told", told, func(context.Context) error { n.membership.Stop(); return nil }},
 		{"directory and port", closed, func(context.Context) error {
+			// First the port: a connection that is made and finds nobody is reset, and its client cannot tell what happened.
+			err := n.transport.StopAccepting()
 			n.farewell.end()
-			return n.close()
+			return errors.Join(err, n.close())
 		}},
 	}
 }
@@ -105,9 +109,13 @@ func (f *farewell) start(l net.Listener) {
 	f.running.Go(func() { _ = f.server.Serve(l) }) // it ends by Close, or with the port, which others look after
 }
 
-// end stops answering.
+// end stops answering, once those have their answer whose request came before, or farewellTime is over.
 func (f *farewell) end() {
-	_ = f.server.Close() // whoever has no answer yet would not get one
+	ctx, cancel := context.WithTimeout(context.Background(), farewellTime)
+	defer cancel()
+	if f.server.Shutdown(ctx) != nil {
+		_ = f.server.Close() // whoever has no answer yet would not get one
+	}
 	f.running.Wait()
 }
 

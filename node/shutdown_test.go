@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -105,6 +106,34 @@ func TestARequestThatNeverEndsDoesNotKeepTheNode(t *testing.T) {
 		if took, most := time.Since(start), max(timeout, minReserve)+500*time.Millisecond; took > most {
 			t.Errorf("drain timeout %v: ended after %v, want at most %v", timeout, took, most)
 		}
+	}
+}
+
+func TestWhoWasHeardBeforeThePortClosesGetsItsAnswer(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	f := &farewell{server: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		close(entered)
+		<-leave
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.start(l)
+	answer := make(chan error, 1)
+	go func() {
+		r, err := http.Get("http://" + l.Addr().String())
+		if err == nil {
+			err = r.Body.Close()
+		}
+		answer <- err
+	}()
+	<-entered
+	time.AfterFunc(farewellTime/10, func() { close(leave) })
+	f.end()
+	if err := <-answer; err != nil {
+		t.Errorf("got %v, want an answer", err)
 	}
 }
 

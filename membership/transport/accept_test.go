@@ -226,6 +226,31 @@ func TestRequestsMayBeTLS(t *testing.T) {
 	}
 }
 
+func TestConnectionsFromBeforeThePortIsClosedAreServed(t *testing.T) {
+	tr := listen(t, Config{})
+	requests := tr.Requests()
+	waits := dial(t, tr, "G")
+	claimed, err := requests.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer claimed.Close()
+	for range 2 {
+		if err := tr.StopAccepting(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, err := net.DialTimeout("tcp", tr.Addr().String(), patience); err == nil {
+		c.Close()
+		t.Error("a connection was made to a port that is closed")
+	}
+	wantRead(t, claimed, "G")
+	if _, err := io.WriteString(claimed, "answer"); err != nil {
+		t.Fatal(err)
+	}
+	wantRead(t, waits, "answer")
+}
+
 func TestAcceptGoesOnAfterErrors(t *testing.T) {
 	tr := listen(t, Config{})
 	other, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})

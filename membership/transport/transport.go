@@ -33,8 +33,9 @@ type Transport struct {
 	connections sync.WaitGroup // the accept loop and the goroutine of each unclaimed connection
 
 	// stop ends the accept loop's pauses and closes all unclaimed connections.
-	stop  context.CancelFunc
-	close func() error
+	stop     context.CancelFunc
+	close    func() error
+	closeTCP func() error
 
 	counts counts
 }
@@ -67,6 +68,7 @@ func Listen(cfg Config) (*Transport, error) {
 		unclaimed: newUnclaimed(cfg.MaxUnclaimed),
 		stop:      stop,
 	}
+	t.closeTCP = sync.OnceValue(tcp.Close)
 	t.close = sync.OnceValue(t.closeAll)
 	if err := enlargeReceiveBuffer(udp); err != nil {
 		t.logger.Warn("udp receive buffer not enlarged", "error", err)
@@ -115,6 +117,10 @@ func (t *Transport) Requests() net.Listener {
 	return newListener(t.requests, t.tcp.Addr())
 }
 
+// StopAccepting closes the port to new connections; gossip by UDP and the connections that there are go on. Calling it again
+// does nothing.
+func (t *Transport) StopAccepting() error { return t.closeTCP() }
+
 // Close ends gossip and requests, closes the port and all unclaimed connections, and returns when all
 // goroutines of the transport have ended. Claimed connections stay open; they belong to those who
 // claimed them. Later calls wait for the first and return what it returned.
@@ -124,7 +130,7 @@ func (t *Transport) Close() error {
 
 func (t *Transport) closeAll() error {
 	t.stop()
-	err := t.tcp.Close()
+	err := t.closeTCP()
 	t.requests.end()
 	_ = t.Shutdown() // never fails
 	t.connections.Wait()
