@@ -127,10 +127,13 @@ func (o osFS) OpenFile(name string, flag int) (file, error) {
 	return dataFile{f}, nil
 }
 
+// OpenDir implements fileSystem.
 func (o osFS) OpenDir(dir string) (directory, error) { return openDirectory(o.path(dir)) }
 
+// Rename implements fileSystem.
 func (o osFS) Rename(from, to string) error { return os.Rename(o.path(from), o.path(to)) }
 
+// Remove implements fileSystem.
 func (o osFS) Remove(name string) error { return os.Remove(o.path(name)) }
 
 // Lock keeps the file "lock" open with the operating system's lock on it, which ends with the
@@ -170,6 +173,7 @@ type InUseError struct {
 	PID int
 }
 
+// Error implements error.
 func (e *InUseError) Error() string {
 	if e.PID == 0 {
 		return fmt.Sprintf("data directory %s is in use by another process", e.Dir)

@@ -12,4 +12,5 @@ func openDirectory(path string) (directory, error) {
 // walkedDirectory syncs what is below it one by one.
 type walkedDirectory struct{ *os.File }
 
+// SyncAll implements directory.
 func (d walkedDirectory) SyncAll() error { return syncBelow(d.Name()) }

@@ -26,8 +26,10 @@ func openDirectory(path string) (directory, error) {
 // directory. Durability is claimed for Linux only.
 type unsyncedDirectory struct{ *os.File }
 
+// Sync implements directory.
 func (unsyncedDirectory) Sync() error { return nil }
 
+// SyncAll implements directory.
 func (d unsyncedDirectory) SyncAll() error { return syncBelow(d.Name()) }
 
 func isFull(err error) bool {

@@ -41,6 +41,7 @@ type FormatError struct {
 	Dir, Found string
 }
 
+// Error implements error.
 func (e *FormatError) Error() string {
 	return fmt.Sprintf("data directory %s has format %.80q, this release reads %q only; use the release that wrote it",
 		e.Dir, e.Found, Format)

@@ -42,6 +42,7 @@ type volume struct {
 // syncError marks an error that left it open what reached the disk.
 type syncError struct{ error }
 
+// Unwrap is for errors.Is and errors.As.
 func (e syncError) Unwrap() error { return e.error }
 
 // broken returns nil, or the error for all writes once v is latched.

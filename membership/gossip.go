@@ -81,6 +81,7 @@ func advertisedIP(host string) (netip.Addr, error) {
 // debug: what a person acts on, this package says itself.
 type listLog struct{ logger hclog.Logger }
 
+// Write implements io.Writer.
 func (l *listLog) Write(line []byte) (int, error) {
 	level, text := hclog.Debug, strings.TrimSpace(string(line))
 	for prefix, its := range map[string]hclog.Level{"[WARN] ": hclog.Warn, "[ERR] ": hclog.Error} {

@@ -123,6 +123,7 @@ type AmbiguousError struct {
 	IDs  []string
 }
 
+// Error implements error.
 func (e *AmbiguousError) Error() string {
 	return fmt.Sprintf("%d members have the name %s: %s", len(e.IDs), e.Name, strings.Join(e.IDs, ", "))
 }

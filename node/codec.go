@@ -391,7 +391,10 @@ type remoteError struct {
 	cause error
 }
 
+// Error implements error.
 func (e *remoteError) Error() string { return e.text }
+
+// Unwrap is for errors.Is and errors.As.
 func (e *remoteError) Unwrap() error { return e.cause }
 
 // appendPull appends what is offered to another node.

@@ -134,6 +134,7 @@ type UsageError struct {
 	Problems []string
 }
 
+// Error implements error.
 func (e *UsageError) Error() string { return strings.Join(e.Problems, "\n") }
 
 var (

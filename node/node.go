@@ -426,10 +426,17 @@ func (n *Node) addressOf(id string) (string, bool) { return n.membership.Address
 // itself.
 type rosterLink Node
 
-func (l *rosterLink) Stamp() string            { return l.membership.Stamp() }
-func (l *rosterLink) State() []byte            { return l.membership.State() }
+// Stamp implements roster.
+func (l *rosterLink) Stamp() string { return l.membership.Stamp() }
+
+// State implements roster.
+func (l *rosterLink) State() []byte { return l.membership.State() }
+
+// Merge implements roster.
 func (l *rosterLink) Merge(state []byte) error { return l.membership.Merge(state) }
-func (l *rosterLink) Refused(err error)        { l.membership.Refused(err) }
+
+// Refused implements rosterNews.
+func (l *rosterLink) Refused(err error) { l.membership.Refused(err) }
 
 // members is membership in the terms of replication.
 type members struct {

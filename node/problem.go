@@ -171,7 +171,10 @@ type refusal struct {
 	detail string
 }
 
+// Error implements error.
 func (r *refusal) Error() string { return r.cause.Error() + ": " + r.detail }
+
+// Unwrap is for errors.Is and errors.As.
 func (r *refusal) Unwrap() error { return r.cause }
 
 // refuse returns an error of the cause's kind; the text tells the client what is wrong and

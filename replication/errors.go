@@ -77,6 +77,7 @@ type Cause struct {
 	Err  error
 }
 
+// Error implements error.
 func (e *QuorumError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d of %d replicas needed took part, %d of %d members can be asked",

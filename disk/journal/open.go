@@ -20,6 +20,7 @@ type DamageError struct {
 	What string
 }
 
+// Error implements error.
 func (e *DamageError) Error() string {
 	return fmt.Sprintf("%v: segment %d from byte %d: %s", ErrDamaged, e.Segment, e.Offset, e.What)
 }

@@ -60,6 +60,7 @@ func newListener(of *owner, addr net.Addr) listener {
 	return l
 }
 
+// Accept implements net.Listener.
 func (l listener) Accept() (net.Conn, error) {
 	if !l.hasEnded() && !l.isClosed() {
 		select {
@@ -81,9 +82,11 @@ func (l listener) isClosed() bool {
 	}
 }
 
+// Close implements net.Listener.
 func (l listener) Close() error {
 	l.close()
 	return nil
 }
 
+// Addr implements net.Listener.
 func (l listener) Addr() net.Addr { return l.addr }

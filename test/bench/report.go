@@ -82,6 +82,7 @@ Clients are connected to the two nodes that nothing happens to, with r or w of q
 the fault. When all are frozen, clients are connected to all and use the default levels. The slow node gets everything
 that is sent to it 500 ms late, requests and gossip; what it sends is not late.`
 
+// String implements fmt.Stringer.
 func (m machine) String() string {
 	etcd := "none on PATH: the comparison is left out"
 	if m.Etcd != "" {

@@ -48,6 +48,7 @@ type setting struct {
 	durable bool
 }
 
+// String implements fmt.Stringer.
 func (s setting) String() string {
 	name := func(parameter, query string) string {
 		if query == "" {
@@ -81,6 +82,7 @@ type operation struct {
 	Note    string          // what is wrong with the answer by itself, empty if nothing
 }
 
+// String implements fmt.Stringer.
 func (o operation) String() string {
 	what := fmt.Sprintf("%v-%v client %d at n%d: %s %s", o.Start.Round(time.Microsecond), o.End.Round(time.Microsecond),
 		o.Client, o.Node, o.Kind, o.Key)

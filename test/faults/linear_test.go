@@ -11,7 +11,7 @@ import (
 // TestWhichSettingsAreLinearizable over a network in which packets take their time: those that README says, and no others. Of the others it prints an example.
 func TestWhichSettingsAreLinearizable(t *testing.T) {
 	if cluster.Raced() && flag.Lookup("test.run").Value.String() == "" {
-		t.Skip("without the race detector")
+		t.Skip("the plain run of the tests does this; with the race detector its times would be others")
 	}
 	const least, most = 3, 40 // rounds
 	i := slices.IndexFunc(allFaults(), func(f fault) bool { return f.name == "delay and jitter" })

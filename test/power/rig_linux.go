@@ -102,6 +102,7 @@ type moment struct {
 	limit time.Duration
 }
 
+// String implements fmt.Stringer.
 func (m moment) String() string {
 	if m.kind == "" {
 		return fmt.Sprintf("after %v", m.limit.Round(100*time.Microsecond))
@@ -150,6 +151,7 @@ func drawPlan(seed uint64) plan {
 	return p
 }
 
+// String implements fmt.Stringer.
 func (p plan) String() string {
 	what := fmt.Sprintf("seed %d: %d users, checkpoints every %d MiB, power cut %v", p.seed, p.users, p.checkpoint, p.cut)
 	if p.anew {

@@ -28,6 +28,7 @@ type step struct {
 	name string // relative to the data directory, "." for that itself
 }
 
+// String implements fmt.Stringer.
 func (s step) String() string { return s.op + " " + s.name }
 
 // The environment of a node that is watched: the program to run, and the socket to send the

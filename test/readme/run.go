@@ -46,6 +46,7 @@ type Mismatch struct {
 	ExitCode int
 }
 
+// Error implements error.
 func (m *Mismatch) Error() string {
 	return fmt.Sprintf("line %d: $ %s\nexit code %d, want %d\nprinted:\n%s\nwant:\n%s",
 		m.Command.Line, m.Command.Text, m.ExitCode, m.Command.Exit, m.Printed, strings.Join(m.Command.Output, "\n"))

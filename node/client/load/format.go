@@ -19,6 +19,7 @@ const (
 	Mix
 )
 
+// String implements fmt.Stringer.
 func (o Op) String() string {
 	return [...]string{"PUT", "GET", "DELETE", "MIX"}[o]
 }

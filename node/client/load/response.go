@@ -22,6 +22,7 @@ type statusError struct {
 	body   []byte // the beginning of it
 }
 
+// Error implements error.
 func (e *statusError) Error() string { return fmt.Sprintf("%d: %s", e.status, bytes.TrimSpace(e.body)) }
 
 // head is what of an answer's beginning tells where it ends.

@@ -1,10 +1,3 @@
-// Package machine runs a test on a copy of this machine: with its programs and settings, a network and processes of its own, and
-// nothing that is changed there is seen outside. It needs Linux, root and a kernel with overlayfs.
-//
-//	if !machine.Enter(t, map[string]string{"/srv/dist": dist}) {
-//		return // outside: it has run
-//	}
-//	// inside: dpkg -i, users, /etc, port 53, ...
 package machine
 
 import (
@@ -89,7 +82,7 @@ func Enter(t *testing.T, mounts map[string]string) bool {
 	})
 	cmd := exec.Command("unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc", "--",
 		"bash", "-c", script, "bash", copied, self, "-test.run", "^"+regexp.QuoteMeta(t.Name())+"$", "-test.v", "-test.timeout", "5m")
-	cmd.Env = append(os.Environ(), inside+"="+t.Name(), "MOUNTS="+lines.String(), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TMPDIR=/tmp")
+	cmd.Env = append(os.Environ(), inside+"="+t.Name(), "MOUNTS="+lines.String(), "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/srv", "TMPDIR=/tmp")
 	output, err := cmd.CombinedOutput()
 	t.Logf("on the copy:\n%s", output)
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
